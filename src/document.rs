@@ -10,7 +10,9 @@
 //!
 //! Everything else reads a [`Snapshot`], which no later change touches.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ropey::Rope;
@@ -203,6 +205,34 @@ pub struct Snapshot {
     /// The place asked for, a byte offset into `rope`: at most its length, on a char boundary and
     /// not inside a `\r\n`.
     pub offset: usize,
+}
+
+impl Snapshot {
+    /// The path the document has or would have, as far as its URI tells.
+    #[must_use]
+    pub fn path(&self) -> Cow<'_, Path> {
+        self.uri.to_file_path().unwrap_or_default()
+    }
+
+    /// The document's base name.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let path = self.path();
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The snapshot with `text` in place of the bytes from `start` to the offset, and the offset
+    /// behind it.
+    #[must_use]
+    pub fn with(mut self, start: usize, text: &str) -> Self {
+        let start = start.min(self.offset);
+        let chars = self.rope.byte_to_char(start)..self.rope.byte_to_char(self.offset);
+        self.rope.remove(chars.clone());
+        self.rope.insert(chars.start, text);
+        self.offset = start + text.len();
+        self
+    }
 }
 
 /// Why a change was not applied.

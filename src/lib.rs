@@ -1,10 +1,23 @@
-//! Interline, a language server that writes between your lines: local code completion, with no cloud.
-//!
-//! This far the crate holds the text room: [`document`] keeps the editor's buffers, and
-//! [`lsp::position`] converts their positions at the protocol's edge.
-#![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+//! Interline, a language server that writes between your lines: local AI code completion, with no
+//! cloud.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that fails shall say where")
+)]
+
+pub mod cli;
+pub mod config;
 
 pub mod lsp;
+pub mod server;
 
+pub mod completion;
+
+pub mod context;
 pub mod document;
+
+pub mod engine;
+
+pub mod model;
+
+pub mod runtime;

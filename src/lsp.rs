@@ -1,2 +1,8 @@
-//! The edge of the Language Server Protocol: what of it is not text, not features and not a handler.
+//! The edge of the Language Server Protocol: what of it is no handler.
+
+pub mod capabilities;
+pub mod client;
+pub mod client_process;
+pub mod inline_completion;
 pub mod position;
+pub mod status;

@@ -1,0 +1,174 @@
+//! The command line.
+
+pub mod complete;
+pub mod doctor;
+pub mod replay;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::completion::exclusion::Exclusion;
+use crate::completion::{Completer, Settings};
+use crate::config::{Config, Options};
+use crate::document::Documents;
+use crate::engine::{Engine, EngineState, Ready};
+use crate::model::{self, Model};
+use crate::runtime::{Provider, Runtime};
+use crate::server;
+
+/// A language server that writes between your lines: local AI code completion, with no cloud.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "With no command, it serves an editor on standard input and \
+    output. Logs go to standard error; set INTERLINE_LOG=debug for more."
+)]
+struct Arguments {
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Serve on standard input and output: the default, and said by some clients all the same.
+    #[arg(long, hide = true)]
+    stdio: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct EngineArguments {
+    /// The folder of the model [default: the one that comes with Interline]
+    #[arg(long, global = true, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The shared library of ONNX Runtime [default: found, or fetched once with pip]
+    #[arg(long, global = true, value_name = "PATH")]
+    runtime: Option<PathBuf>,
+    /// Where the model runs [default: auto]
+    #[arg(long, global = true, value_name = "NAME")]
+    provider: Option<Provider>,
+    /// Never fetch anything
+    #[arg(long, global = true)]
+    offline: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the completion at a place of a file
+    Complete(complete::Arguments),
+    /// Check runtime, model and prompt format, and measure speed
+    Doctor,
+    /// Type a file through the server in memory, and print what each keystroke costs
+    Replay(replay::Arguments),
+}
+
+impl From<EngineArguments> for Options {
+    fn from(arguments: EngineArguments) -> Self {
+        Self {
+            model: arguments.model,
+            runtime: arguments.runtime,
+            provider: arguments.provider,
+            offline: arguments.offline.then_some(true),
+            ..Self::default()
+        }
+    }
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Law (stdout is the protocol): logs go to standard error.
+    let filter = EnvFilter::try_from_env("INTERLINE_LOG");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("warn,ort=error")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Runtime::new();
+    let done = runtime.context("cannot start tokio").and_then(|runtime| {
+        let done = runtime.block_on(dispatch(arguments));
+        // A thread that reads standard input cannot be woken, and there is nothing to wait for.
+        runtime.shutdown_background();
+        done
+    });
+    Runtime::release();
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing is left to do if even this cannot be said.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
+    let options = Options::from(arguments.engine);
+    match arguments.command {
+        None => {
+            let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+            let start = Arc::new(|config: &Config| Arc::new(start_engine(config, false)));
+            Ok(server::serve(input, output, options, start).await)
+        }
+        Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
+        Some(Command::Doctor) => doctor::run(options).await,
+        Some(Command::Replay(arguments)) => replay::run(&arguments, options).await,
+    }
+}
+
+/// Starts the engine for `config`. What it fetches is said on standard error, and what else it does
+/// if `talk` is set.
+fn start_engine(config: &Config, talk: bool) -> Engine {
+    let options = config.runtime.clone();
+    let directory = config.model.clone();
+    Engine::spawn(move |say| {
+        let mut progress = |what: &str| {
+            say(what);
+            // Progress that nobody reads is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "interline: {what}");
+        };
+        let directory = directory
+            .or_else(model::default_directory)
+            .context("the model that comes with Interline is not where it was installed; name a model folder with --model or in the setting `model`")?;
+        let mut runtime = Runtime::load(&options, &mut progress)?;
+        if talk {
+            progress(&format!("loading {}", directory.display()));
+        }
+        Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
+    })
+}
+
+/// A completer as the server has it, and its engine once it is ready.
+async fn ready_completer(
+    config: Config,
+    documents: Arc<Documents>,
+) -> anyhow::Result<(Completer, Ready)> {
+    let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
+    let engine = Arc::new(start_engine(&config, false));
+    let ready = ready(&engine).await?;
+    let settings = Settings {
+        config: Arc::new(config),
+        exclusion: Arc::new(exclusion),
+        engine,
+    };
+    Ok((Completer::new(documents, settings), ready))
+}
+
+/// Waits until the engine can answer.
+async fn ready(engine: &Engine) -> anyhow::Result<Ready> {
+    let mut state = engine.state();
+    let state = state
+        .wait_for(|state| !matches!(state, EngineState::Loading(_)))
+        .await;
+    match &*state.context("the inference thread is gone")? {
+        EngineState::Ready(ready) => Ok(ready.clone()),
+        EngineState::Failed(problem) => anyhow::bail!("{problem}"),
+        EngineState::Loading(_) => unreachable!("waited for its end"),
+    }
+}

@@ -1,0 +1,235 @@
+//! `interline replay FILE`: types a file through the real server and says what each keystroke costs.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::complete::{file_uri, language_id};
+use super::{ready, start_engine};
+use crate::config::{Config, Options};
+use crate::lsp::capabilities::WHY;
+use crate::lsp::client::Client;
+use crate::server;
+
+/// The arguments of `interline replay`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The file that is typed, from its first character to its last
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one keystroke cost.
+#[derive(Clone, Debug)]
+struct Keystroke {
+    /// From the edit's first byte to the answer's last.
+    answer: Duration,
+    /// In the model's forward passes.
+    model: Duration,
+    computed: usize,
+    reused: usize,
+    shown: bool,
+    /// Whether the model was asked.
+    asked: bool,
+}
+
+/// The median and the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Percentiles {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+}
+
+impl Percentiles {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| {
+            // The nearest rank: the smallest value that `share` of the values do not exceed.
+            let rank = (share * values.len() as f64).ceil() as usize;
+            values
+                .get(rank.saturating_sub(1))
+                .copied()
+                .unwrap_or_default()
+        };
+        Self {
+            p50: at(0.5),
+            p95: at(0.95),
+            p99: at(0.99),
+        }
+    }
+}
+
+/// What a replay printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    keystrokes: usize,
+    /// At which something was shown.
+    shown: usize,
+    /// At which the model was asked.
+    asked: usize,
+    answer_ms: Percentiles,
+    outside_model_ms: Percentiles,
+    /// Over all keystrokes.
+    new_prompt_tokens: Percentiles,
+    /// Over the keystrokes at which the model was asked.
+    new_prompt_tokens_when_asked: Percentiles,
+    /// Of all prompt tokens, `0..=1`.
+    reused_share: f64,
+}
+
+pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Result<bool> {
+    let file = &arguments.file;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read {} as text", file.display()))?;
+    let engine = Arc::new(start_engine(&Config::from(options.clone()), false));
+    ready(&engine).await?;
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (input, output) = tokio::io::split(far);
+    let start = Arc::new(move |_: &Config| engine.clone());
+    let server = tokio::spawn(server::serve(input, output, options, start));
+    let uri = file_uri(file)?;
+    let keystrokes =
+        type_through(Client::new(near), uri.as_str(), language_id(file), &text).await?;
+    server.await?;
+    let summary = summarize(&keystrokes);
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+    } else {
+        print(&summary, &mut out)?;
+    }
+    Ok(true)
+}
+
+async fn type_through(
+    mut client: Client,
+    uri: &str,
+    language: &str,
+    text: &str,
+) -> anyhow::Result<Vec<Keystroke>> {
+    client
+        .request("initialize", json!({"capabilities": {}}))
+        .await?;
+    client.notify("initialized", json!({})).await?;
+    let document = json!({"uri": uri, "languageId": language, "version": 0, "text": ""});
+    client
+        .notify("textDocument/didOpen", json!({"textDocument": document}))
+        .await?;
+    let mut keystrokes = Vec::new();
+    let (mut line, mut character) = (0, 0);
+    for (version, typed) in (1..).zip(text.chars()) {
+        let from = json!({"line": line, "character": character});
+        match typed {
+            '\n' => (line, character) = (line + 1, 0),
+            _ => character += typed.len_utf16(),
+        }
+        let to = json!({"line": line, "character": character});
+        let change = json!({
+            "jsonrpc": "2.0", "method": "textDocument/didChange", "params": {
+                "textDocument": {"uri": uri, "version": version},
+                "contentChanges": [{"range": {"start": from, "end": from}, "text": typed}],
+            },
+        });
+        let (id, request) = client.prepare(
+            "textDocument/inlineCompletion",
+            json!({
+                "textDocument": {"uri": uri}, "position": to, "context": {"triggerKind": 2},
+            }),
+        );
+        let bytes = [Client::frame(&change), Client::frame(&request)].concat();
+        let start = Instant::now();
+        client.send_raw(&bytes).await?;
+        let answer = client.answer(id).await?;
+        let elapsed = start.elapsed();
+        let why = json!({"command": WHY, "arguments": [1]});
+        let record = client.request("workspace/executeCommand", why).await?[0].take();
+        let count = |name: &str| record[name].as_u64().unwrap_or_default() as usize;
+        let model = record["modelMs"].as_f64().unwrap_or_default() / 1e3;
+        let items = answer["result"]["items"].as_array();
+        keystrokes.push(Keystroke {
+            answer: elapsed,
+            model: Duration::from_secs_f64(model),
+            computed: count("computed"),
+            reused: count("reused"),
+            shown: items.is_some_and(|items| !items.is_empty()),
+            asked: count("computed") > 0,
+        });
+    }
+    client.request("shutdown", Value::Null).await?;
+    client.notify("exit", Value::Null).await?;
+    Ok(keystrokes)
+}
+
+fn summarize(keystrokes: &[Keystroke]) -> Summary {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let all = || keystrokes.iter();
+    let reused: usize = all().map(|key| key.reused).sum();
+    let computed: usize = all().map(|key| key.computed).sum();
+    let asked = all().filter(|key| key.asked);
+    Summary {
+        keystrokes: keystrokes.len(),
+        shown: all().filter(|key| key.shown).count(),
+        asked: all().filter(|key| key.asked).count(),
+        answer_ms: Percentiles::of(all().map(|key| ms(key.answer))),
+        outside_model_ms: Percentiles::of(
+            all().map(|key| ms(key.answer.saturating_sub(key.model))),
+        ),
+        new_prompt_tokens: Percentiles::of(all().map(|key| key.computed as f64)),
+        new_prompt_tokens_when_asked: Percentiles::of(asked.map(|key| key.computed as f64)),
+        reused_share: reused as f64 / (reused + computed).max(1) as f64,
+    }
+}
+
+fn print(summary: &Summary, out: &mut impl Write) -> std::io::Result<()> {
+    let Summary {
+        keystrokes,
+        shown,
+        asked,
+        reused_share,
+        ..
+    } = summary;
+    writeln!(
+        out,
+        "{keystrokes} keystrokes, {shown} with something shown, {asked} through the model, {:.1} % \
+         of the prompt tokens reused",
+        reused_share * 1e2
+    )?;
+    writeln!(out, "{:<34}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99")?;
+    for (name, Percentiles { p50, p95, p99 }) in [
+        ("keystroke to answer, ms", summary.answer_ms),
+        ("  of that outside the model, ms", summary.outside_model_ms),
+        ("new prompt tokens", summary.new_prompt_tokens),
+        (
+            "  when the model was asked",
+            summary.new_prompt_tokens_when_asked,
+        ),
+    ] {
+        writeln!(out, "{name:<34}{p50:>9.2}{p95:>9.2}{p99:>9.2}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let of = |values: &[f64]| Percentiles::of(values.iter().copied());
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let Percentiles { p50, p95, p99 } = of(&hundred);
+        assert_eq!((p50, p95, p99), (50.0, 95.0, 99.0));
+        assert_eq!(of(&[3.0]).p99, 3.0);
+        assert_eq!(of(&[]).p50, 0.0);
+    }
+}

@@ -1,0 +1,165 @@
+//! Typing through an earlier answer: no model is needed to go on showing its rest.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use crate::context::Context;
+
+/// Earlier answers, by where they were given.
+#[derive(Debug)]
+pub struct CompletionCache {
+    /// The value is an answer's texts. Looked through in full, so the key is only its place.
+    answers: LruCache<Place, Vec<String>>,
+}
+
+/// All that a model saw. Two equal places have equal answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    uri: String,
+    prefix_start: usize,
+    prefix: String,
+    suffix: String,
+}
+
+impl Default for CompletionCache {
+    fn default() -> Self {
+        const ANSWERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+        Self {
+            answers: LruCache::new(ANSWERS),
+        }
+    }
+}
+
+impl CompletionCache {
+    /// Keeps an answer.
+    pub fn put(&mut self, uri: &str, context: &Context, texts: Vec<String>) {
+        let place = Place {
+            uri: uri.to_owned(),
+            prefix_start: context.prefix_start,
+            prefix: context.prefix.clone(),
+            suffix: context.suffix.clone(),
+        };
+        self.answers.put(place, texts);
+    }
+
+    /// What is left of an answer to an earlier place, if all that was typed since is how it began.
+    /// Of several the latest counts, and of its texts those that go on.
+    pub fn get(&mut self, uri: &str, context: &Context) -> Option<Vec<String>> {
+        let (place, rests) = self.answers.iter().find_map(|(place, texts)| {
+            let same = place.uri == uri
+                && place.prefix_start == context.prefix_start
+                && place.suffix == context.suffix;
+            let typed = match same {
+                true => context.prefix.strip_prefix(&place.prefix)?,
+                false => return None,
+            };
+            let rests = texts.iter().filter_map(|text| text.strip_prefix(typed));
+            let rests: Vec<String> = rests
+                .filter(|rest| !rest.trim().is_empty())
+                .map(str::to_owned)
+                .collect();
+            (!rests.is_empty()).then(|| (place.clone(), rests))
+        })?;
+        self.answers.promote(&place);
+        Some(rests)
+    }
+
+    /// Forgets everything, as after a change of the model.
+    pub fn clear(&mut self) {
+        self.answers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::stop::Scope;
+
+    fn context(text: &str) -> Context {
+        let (prefix, suffix) = text.split_once("$0").unwrap();
+        Context {
+            file_name: "a.rs".to_owned(),
+            prefix: prefix.to_owned(),
+            prefix_start: 0,
+            suffix: suffix.to_owned(),
+            scope: Scope::Line,
+        }
+    }
+
+    fn check(given: &str, texts: &[&str], asked: &str, expected: Option<&[&str]>) {
+        let mut cache = CompletionCache::default();
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        cache.put("a", &context(given), texts);
+        let rests = cache.get("a", &context(asked));
+        let rests = rests
+            .as_ref()
+            .map(|rests| rests.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(rests.as_deref(), expected);
+        assert_eq!(cache.get("b", &context(asked)), None);
+    }
+
+    #[test]
+    fn typing_through_shows_the_rest() {
+        check("let x = $0;", &["a + b"], "let x = $0;", Some(&["a + b"]));
+        check("let x = $0;", &["a + b"], "let x = a +$0;", Some(&[" b"]));
+    }
+
+    #[test]
+    fn typing_something_else_shows_nothing() {
+        check("let x = $0;", &["a + b"], "let x = c$0;", None);
+    }
+
+    #[test]
+    fn what_was_typed_to_its_end_is_over() {
+        check("let x = $0;", &["a + b"], "let x = a + b$0;", None);
+        check("let x = $0;", &["a + b\n"], "let x = a + b$0;", None);
+    }
+
+    #[test]
+    fn another_text_behind_the_cursor_is_another_place() {
+        check("let x = $0;", &["a + b"], "let x = a$0);", None);
+    }
+
+    #[test]
+    fn the_candidates_that_go_on_stay() {
+        check(
+            "f($0",
+            &["a, b)", "c)", "a)"],
+            "f(a$0",
+            Some(&[", b)", ")"]),
+        );
+    }
+
+    #[test]
+    fn the_latest_answer_counts() {
+        let mut cache = CompletionCache::default();
+        cache.put("a", &context("f($0"), vec!["abc)".to_owned()]);
+        cache.put("a", &context("f(a$0"), vec!["xy)".to_owned()]);
+        assert_eq!(
+            cache.get("a", &context("f(a$0")),
+            Some(vec!["xy)".to_owned()])
+        );
+        assert_eq!(
+            cache.get("a", &context("f(ab$0")),
+            Some(vec!["c)".to_owned()])
+        );
+        cache.clear();
+        assert_eq!(cache.get("a", &context("f(ab$0")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn shown_text_is_always_what_was_answered(
+            text in "[ab]{0,6}", answer in "[ab]{1,6}", typed in "[ab]{0,6}",
+        ) {
+            let mut cache = CompletionCache::default();
+            cache.put("a", &context(&format!("{text}$0")), vec![answer.clone()]);
+            if let Some(rests) = cache.get("a", &context(&format!("{text}{typed}$0"))) {
+                prop_assert_eq!(format!("{typed}{}", rests[0]), answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Chooses the next token from a row of logits.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sampling {
+    /// The likeliest.
+    Greedy,
+    /// By chance among the likeliest that together have the probability `top_p`.
+    TopP {
+        /// Divides the logits: below 1 sharpens, above 1 flattens.
+        temperature: f32,
+        /// The share of the probability that is drawn from, `0.0..=1.0`.
+        top_p: f32,
+        /// The same seed draws the same tokens.
+        seed: u64,
+    },
+}
+
+/// Draws tokens in one way.
+#[derive(Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    rng: SmallRng,
+    scratch: Vec<(u32, f32)>,
+}
+
+impl Sampler {
+    /// A sampler at its beginning.
+    #[must_use]
+    pub fn new(sampling: Sampling) -> Self {
+        let seed = match sampling {
+            Sampling::Greedy => 0,
+            Sampling::TopP { seed, .. } => seed,
+        };
+        Self {
+            sampling,
+            rng: SmallRng::seed_from_u64(seed),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The next token among those that `allowed` lets pass, or nothing if there is none. `logits`
+    /// is one row, indexed by token.
+    pub fn sample(&mut self, logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
+        match self.sampling {
+            Sampling::Greedy => greedy(logits, allowed),
+            Sampling::TopP {
+                temperature, top_p, ..
+            } => self.nucleus(logits, temperature, top_p, allowed),
+        }
+    }
+
+    /// Nucleus sampling; arXiv 1904.09751.
+    fn nucleus(
+        &mut self,
+        logits: &[f32],
+        temperature: f32,
+        top_p: f32,
+        allowed: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let best = greedy(logits, &allowed)?;
+        let highest = logits[best as usize];
+        self.scratch.clear();
+        self.scratch
+            .extend((0..).zip(logits).filter_map(|(token, logit)| {
+                let weight = ((logit - highest) / temperature).exp();
+                // What is this unlikely is never drawn, and sorting the rest is cheap.
+                (weight > 1e-4 && allowed(token)).then_some((token, weight))
+            }));
+        self.scratch.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+        let total: f32 = self.scratch.iter().map(|(_, weight)| weight).sum();
+        let mut nucleus = 0.0;
+        let end = self.scratch.iter().position(|(_, weight)| {
+            nucleus += weight;
+            nucleus >= top_p * total
+        });
+        let candidates = &self.scratch[..end.map_or(self.scratch.len(), |end| end + 1)];
+        let mut draw = self.rng.random::<f32>() * nucleus;
+        let drawn = candidates.iter().find(|(_, weight)| {
+            draw -= weight;
+            draw <= 0.0
+        });
+        Some(drawn.map_or(best, |(token, _)| *token))
+    }
+}
+
+fn greedy(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
+    let mut best = None;
+    let mut highest = f32::NEG_INFINITY;
+    for (token, logit) in (0..).zip(logits) {
+        if *logit > highest && allowed(token) {
+            highest = *logit;
+            best = Some(token);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(sampling: Sampling, logits: &[f32], allowed: impl Fn(u32) -> bool + Copy) -> Vec<u32> {
+        let mut sampler = Sampler::new(sampling);
+        let tokens = (0..12).map(|_| sampler.sample(logits, allowed));
+        tokens.map(Option::unwrap).collect()
+    }
+
+    fn top_p(top_p: f32, seed: u64) -> Sampling {
+        Sampling::TopP {
+            temperature: 1.0,
+            top_p,
+            seed,
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_likeliest_that_is_allowed() {
+        let logits = [0.5, 3.0, 2.0, f32::NAN];
+        assert_eq!(
+            Sampler::new(Sampling::Greedy).sample(&logits, |_| true),
+            Some(1)
+        );
+        assert_eq!(
+            Sampler::new(Sampling::Greedy).sample(&logits, |id| id != 1),
+            Some(2)
+        );
+        assert_eq!(
+            Sampler::new(Sampling::Greedy).sample(&logits, |_| false),
+            None
+        );
+        assert_eq!(Sampler::new(top_p(1.0, 1)).sample(&logits, |_| false), None);
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_tokens() {
+        let logits = [1.0, 1.0, 1.0, 1.0];
+        let first = draw(top_p(1.0, 7), &logits, |_| true);
+        assert_eq!(first, draw(top_p(1.0, 7), &logits, |_| true));
+        assert_ne!(first, draw(top_p(1.0, 8), &logits, |_| true));
+    }
+
+    #[test]
+    fn the_nucleus_holds_the_likeliest_only() {
+        let logits = [5.0, 4.9, 1.0, 0.0];
+        let drawn = draw(top_p(0.9, 3), &logits, |_| true);
+        assert!(drawn.contains(&0) && drawn.contains(&1), "{drawn:?}");
+        assert!(drawn.iter().all(|token| *token < 2), "{drawn:?}");
+        let drawn = draw(top_p(0.1, 3), &logits, |_| true);
+        assert_eq!(drawn, [0; 12]);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_never_drawn() {
+        let drawn = draw(top_p(1.0, 5), &[9.0, 1.0, 1.0], |token| token != 0);
+        assert!(drawn.contains(&1) && drawn.contains(&2), "{drawn:?}");
+        assert!(!drawn.contains(&0), "{drawn:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! When a generation has written enough.
+
+/// How much to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Up to the end of the line.
+    Line,
+    /// A block.
+    Block {
+        /// Columns of whitespace before the line that opens the block: a later line that is indented
+        /// no deeper ends it, and a closing bracket there still belongs to it.
+        indent: usize,
+    },
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FinishReason {
+    /// The model says so.
+    End,
+    /// The line is full.
+    Line,
+    /// The block is full.
+    Block,
+    /// It began to repeat what follows the cursor.
+    Suffix,
+    /// It went round in circles.
+    Repetition,
+    /// As many tokens as were allowed.
+    Length,
+    /// The time was up.
+    Deadline,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+/// Looks at the text as it grows.
+#[derive(Debug)]
+pub struct StopCriteria<'a> {
+    scope: Scope,
+    /// The first line after the cursor's that is not blank, trimmed.
+    following: &'a str,
+    /// Where the line begins that has not been seen to its end.
+    line: usize,
+}
+
+impl<'a> StopCriteria<'a> {
+    /// For a text of `scope` that is written before `suffix`.
+    #[must_use]
+    pub fn new(scope: Scope, suffix: &'a str) -> Self {
+        let mut following = suffix.lines().skip(1).map(str::trim);
+        Self {
+            scope,
+            following: following.find(|line| !line.is_empty()).unwrap_or_default(),
+            line: 0,
+        }
+    }
+
+    /// Says why to stop after `text` and how many bytes of it to keep. Each call gives the text of
+    /// the call before, or more.
+    pub fn check(&mut self, text: &str) -> Option<(FinishReason, usize)> {
+        while let Some(end) = text[self.line..].find('\n') {
+            let start = self.line;
+            self.line += end + 1;
+            let stop = self.check_line(text, start, start + end);
+            if stop.is_some() {
+                return stop;
+            }
+        }
+        // A dedent is seen with the first character of its line, and costs no whole line.
+        let rest = &text[self.line..];
+        let dedented = self.line > 0 && self.is_dedented(rest) && !closes(rest);
+        if dedented {
+            return Some((FinishReason::Block, self.line));
+        }
+        loops(text).then_some((FinishReason::Repetition, text.len()))
+    }
+
+    /// Looks at the line `start..end`, which is whole.
+    fn check_line(&self, text: &str, start: usize, end: usize) -> Option<(FinishReason, usize)> {
+        if self.scope == Scope::Line {
+            return Some((FinishReason::Line, end));
+        }
+        // The first line continues the cursor's.
+        if start == 0 {
+            return None;
+        }
+        let line = &text[start..end];
+        if line.trim() == self.following && line.contains(char::is_alphanumeric) {
+            return Some((FinishReason::Suffix, start));
+        }
+        if self.is_dedented(line) {
+            let keep = if closes(line) { end } else { start };
+            return Some((FinishReason::Block, keep));
+        }
+        let mut before = text[..start].lines().rev();
+        if line.trim().is_empty() {
+            let two = before.next().is_some_and(|line| line.trim().is_empty());
+            return two.then_some((FinishReason::Block, start));
+        }
+        let thrice = before.next() == Some(line) && before.next() == Some(line);
+        thrice.then_some((FinishReason::Repetition, start))
+    }
+
+    fn is_dedented(&self, line: &str) -> bool {
+        match self.scope {
+            Scope::Line => false,
+            Scope::Block { indent } => line
+                .find(|char: char| !char.is_whitespace())
+                .is_some_and(|column| column <= indent),
+        }
+    }
+}
+
+fn closes(line: &str) -> bool {
+    line.trim_start().starts_with(['}', ')', ']'])
+}
+
+/// Whether the text ends with the same few characters over and over. Rulers (`-----`) may.
+fn loops(text: &str) -> bool {
+    const TIMES: usize = 4;
+    const LEAST: usize = 24;
+    let bytes = text.as_bytes();
+    (2..=32).any(|period| {
+        let length = (period * TIMES).max(LEAST);
+        let Some(tail) = bytes.len().checked_sub(length) else {
+            return false;
+        };
+        let tail = &bytes[tail..];
+        tail.iter().any(|byte| *byte != tail[0]) && tail[period..] == tail[..length - period]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `generated` a character at a time; `|` in `expected` marks where it was stopped, and
+    /// what stands after it had been read by then.
+    fn check(scope: Scope, suffix: &str, generated: &str, expected: Option<(FinishReason, &str)>) {
+        let mut stop = StopCriteria::new(scope, suffix);
+        let mut text = String::new();
+        for char in generated.chars() {
+            text.push(char);
+            if let Some((reason, keep)) = stop.check(&text) {
+                assert_eq!(Some((reason, &text[..keep])), expected, "in {text:?}");
+                return;
+            }
+        }
+        assert_eq!(None, expected);
+    }
+
+    const BLOCK: Scope = Scope::Block { indent: 4 };
+
+    #[test]
+    fn a_line_ends_at_its_end() {
+        check(Scope::Line, "", "a + b", None);
+        check(
+            Scope::Line,
+            "",
+            "a + b\nc",
+            Some((FinishReason::Line, "a + b")),
+        );
+        check(Scope::Line, "", "\nc", Some((FinishReason::Line, "")));
+    }
+
+    #[test]
+    fn a_block_ends_before_a_dedent() {
+        let kept = "\n        return 1\n";
+        let text = format!("{kept}    def g");
+        check(BLOCK, "", &text, Some((FinishReason::Block, kept)));
+        check(BLOCK, "", "\n        a\n\n        b\n", None);
+    }
+
+    #[test]
+    fn a_block_ends_with_its_closing_bracket() {
+        let kept = "\n        f();\n    })";
+        check(
+            BLOCK,
+            "",
+            &format!("{kept}\n"),
+            Some((FinishReason::Block, kept)),
+        );
+    }
+
+    #[test]
+    fn a_block_ends_at_two_blank_lines() {
+        let kept = "\n        f();\n\n";
+        check(
+            BLOCK,
+            "",
+            &format!("{kept}\n"),
+            Some((FinishReason::Block, kept)),
+        );
+    }
+
+    #[test]
+    fn what_follows_is_not_written_again() {
+        let suffix = ")\n\n        total += 1\n";
+        let kept = "\n        x = 1\n";
+        let text = format!("{kept}        total += 1\n");
+        check(BLOCK, suffix, &text, Some((FinishReason::Suffix, kept)));
+    }
+
+    #[test]
+    fn circles_end() {
+        let kept = "\n        f()\n        f()\n";
+        let text = format!("{kept}        f()\n");
+        check(BLOCK, "", &text, Some((FinishReason::Repetition, kept)));
+        let kept = "1, 2, 1, 2, 1, 2, 1, 2, ";
+        let text = format!("{kept}1, 2");
+        check(
+            Scope::Line,
+            "",
+            &text,
+            Some((FinishReason::Repetition, kept)),
+        );
+        check(Scope::Line, "", &"-".repeat(80), None);
+    }
+}

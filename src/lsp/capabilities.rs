@@ -1,0 +1,39 @@
+//! What the server says of itself.
+
+use tower_lsp::ls_types::{
+    CompletionOptions, ExecuteCommandOptions, InitializeResult, OneOf, ServerCapabilities,
+    ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind,
+};
+
+use super::position::PositionEncoding;
+
+/// The command an item carries, which the client runs when the user has taken it: `[id]`.
+pub const ACCEPT: &str = "interline.accept";
+
+/// The command that answers with the latest records, the latest first: all that are kept, or `[count]`.
+pub const WHY: &str = "interline.why";
+
+/// The answer to `initialize`.
+#[must_use]
+pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
+    InitializeResult {
+        capabilities: ServerCapabilities {
+            position_encoding: Some(encoding.into()),
+            text_document_sync: Some(TextDocumentSyncCapability::Kind(
+                TextDocumentSyncKind::INCREMENTAL,
+            )),
+            inline_completion_provider: Some(OneOf::Left(true)),
+            completion_provider: Some(CompletionOptions::default()),
+            execute_command_provider: Some(ExecuteCommandOptions {
+                commands: vec![ACCEPT.to_owned(), WHY.to_owned()],
+                ..ExecuteCommandOptions::default()
+            }),
+            ..ServerCapabilities::default()
+        },
+        server_info: Some(ServerInfo {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        }),
+        offset_encoding: None,
+    }
+}

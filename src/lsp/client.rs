@@ -1,0 +1,135 @@
+//! A client in a few lines, for `interline replay` and the tests: it sends, and waits for answers.
+
+use std::io;
+
+use serde_json::{Value, json};
+use tokio::io::{
+    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf,
+};
+
+/// The client's end of a connection in memory.
+#[derive(Debug)]
+pub struct Client {
+    input: BufReader<ReadHalf<DuplexStream>>,
+    output: WriteHalf<DuplexStream>,
+    last_id: i64,
+    /// What the server sent of itself, in order.
+    pub notifications: Vec<Value>,
+    /// Answers that came while another was waited for.
+    early: Vec<Value>,
+}
+
+impl Client {
+    /// A client at one end of a connection.
+    #[must_use]
+    pub fn new(stream: DuplexStream) -> Self {
+        let (input, output) = tokio::io::split(stream);
+        Self {
+            input: BufReader::new(input),
+            output,
+            last_id: 0,
+            notifications: Vec::new(),
+            early: Vec::new(),
+        }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone.
+    pub async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.write_all(bytes).await?;
+        self.output.flush().await
+    }
+
+    /// A message with its header.
+    #[must_use]
+    pub fn frame(message: &Value) -> Vec<u8> {
+        let body = message.to_string();
+        format!("Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    }
+
+    /// Sends a notification.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone.
+    pub async fn notify(&mut self, method: &str, params: Value) -> io::Result<()> {
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        self.send_raw(&Self::frame(&message)).await
+    }
+
+    /// A request that has not been sent, and its id.
+    pub fn prepare(&mut self, method: &str, params: Value) -> (i64, Value) {
+        self.last_id += 1;
+        let id = self.last_id;
+        (
+            id,
+            json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
+        )
+    }
+
+    /// Sends a request and answers its id.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone.
+    pub async fn send(&mut self, method: &str, params: Value) -> io::Result<i64> {
+        let (id, message) = self.prepare(method, params);
+        self.send_raw(&Self::frame(&message)).await?;
+        Ok(id)
+    }
+
+    /// Waits for the answer to a request: a message with `result` or `error`.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone.
+    pub async fn answer(&mut self, id: i64) -> io::Result<Value> {
+        if let Some(index) = self.early.iter().position(|answer| answer["id"] == id) {
+            return Ok(self.early.swap_remove(index));
+        }
+        loop {
+            let message = self.receive().await?;
+            match message.get("method") {
+                Some(_) => self.notifications.push(message),
+                None if message["id"] == id => return Ok(message),
+                None => self.early.push(message),
+            }
+        }
+    }
+
+    /// Sends a request and waits for its result, which is null where it is an error.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone.
+    pub async fn request(&mut self, method: &str, params: Value) -> io::Result<Value> {
+        let id = self.send(method, params).await?;
+        Ok(self.answer(id).await?["result"].take())
+    }
+
+    /// Waits for the server's next message.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone, or says what is no message.
+    pub async fn receive(&mut self) -> io::Result<Value> {
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            if self.input.read_line(&mut line).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match line.trim_end().split_once(": ") {
+                Some(("Content-Length", value)) => length = value.parse().ok(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
+        self.input.read_exact(&mut body).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+}

@@ -1,0 +1,251 @@
+//! From texts at the cursor to the items that editors show, and the events about them.
+
+use serde::Deserialize;
+use serde_json::json;
+use tower_lsp::ls_types::{
+    Command, CompletionItem, CompletionItemKind, CompletionList, CompletionTextEdit,
+    InlineCompletionItem, InlineCompletionList, Range, TextEdit,
+};
+
+use super::capabilities::ACCEPT;
+use super::position::{self, PositionEncoding};
+use crate::completion::Completions;
+use crate::document::Snapshot;
+
+/// Ghost text. `snapshot` is what the model saw; it differs from the document by `replaced`, the
+/// range that an item of the editor's menu takes, where there is one.
+#[must_use]
+pub fn inline_items(
+    completions: &Completions,
+    snapshot: &Snapshot,
+    replaced: Option<Range>,
+    encoding: PositionEncoding,
+) -> InlineCompletionList {
+    let line = Line::at(snapshot);
+    let cursor = position::position(&snapshot.rope, snapshot.offset, encoding);
+    let (start, range) = match replaced {
+        Some(range) => {
+            let start = position::offset(&snapshot.rope, range.start, encoding);
+            (start.min(snapshot.offset), range)
+        }
+        // With the whole line in it, ghost text stands still in VS Code while the user types.
+        None if line.suffix_is_blank => {
+            let start = position::position(&snapshot.rope, line.start, encoding);
+            (line.start, Range::new(start, cursor))
+        }
+        // Neovim draws a range that is not empty over the text behind the cursor.
+        None => (snapshot.offset, Range::new(cursor, cursor)),
+    };
+    let typed = snapshot.rope.byte_slice(start..snapshot.offset).to_string();
+    let items = completions.texts.iter().map(|text| InlineCompletionItem {
+        insert_text: format!("{typed}{text}"),
+        filter_text: None,
+        range: Some(range),
+        command: Some(accept(completions.id)),
+        insert_text_format: None,
+    });
+    InlineCompletionList {
+        items: items.collect(),
+    }
+}
+
+/// A menu item, for editors without ghost text: the word before the cursor and what follows it.
+#[must_use]
+pub fn menu_items(
+    completions: &Completions,
+    snapshot: &Snapshot,
+    encoding: PositionEncoding,
+) -> CompletionList {
+    let line = Line::at(snapshot);
+    let before = snapshot
+        .rope
+        .byte_slice(line.start..snapshot.offset)
+        .to_string();
+    let word = before.rfind(|char: char| !(char.is_alphanumeric() || char == '_'));
+    let word = word.map_or(0, |at| before.ceil_char_boundary(at + 1));
+    let range = Range::new(
+        position::position(&snapshot.rope, line.start + word, encoding),
+        position::position(&snapshot.rope, snapshot.offset, encoding),
+    );
+    let word = &before[word..];
+    let items = completions.texts.iter().enumerate().map(|(index, text)| {
+        let new_text = format!("{word}{text}");
+        let first = new_text.trim_start().lines().next().unwrap_or_default();
+        CompletionItem {
+            label: first.to_owned(),
+            kind: Some(CompletionItemKind::TEXT),
+            detail: Some("Interline".to_owned()),
+            // Before all other servers' items, and in their own order.
+            sort_text: Some(format!("\u{1}{index}")),
+            filter_text: Some(new_text.trim_start().to_owned()),
+            preselect: Some(index == 0),
+            text_edit: Some(CompletionTextEdit::Edit(TextEdit { range, new_text })),
+            command: Some(accept(completions.id)),
+            ..CompletionItem::default()
+        }
+    });
+    CompletionList {
+        // What fits depends on every character, and the server knows it at no cost.
+        is_incomplete: true,
+        items: items.collect(),
+        ..CompletionList::default()
+    }
+}
+
+fn accept(id: u64) -> Command {
+    Command {
+        title: "Interline: accepted".to_owned(),
+        command: ACCEPT.to_owned(),
+        arguments: Some(vec![json!(id)]),
+    }
+}
+
+/// The cursor's line.
+struct Line {
+    /// Where it begins, in bytes.
+    start: usize,
+    /// Whether nothing but whitespace stands behind the cursor.
+    suffix_is_blank: bool,
+}
+
+impl Line {
+    fn at(snapshot: &Snapshot) -> Self {
+        let rope = &snapshot.rope;
+        let line = rope.byte_to_line(snapshot.offset);
+        let rest = rope.byte_slice(snapshot.offset..rope.line_to_byte(line + 1));
+        Self {
+            start: rope.line_to_byte(line),
+            suffix_is_blank: rest.chars().all(char::is_whitespace),
+        }
+    }
+}
+
+/// `textDocument/didShowCompletion`: the user sees the item.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DidShowCompletionParams {
+    /// The item.
+    pub item: InlineCompletionItem,
+}
+
+/// `textDocument/didPartiallyAcceptCompletion`: the user took the beginning of the item.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DidPartiallyAcceptCompletionParams {
+    /// The item.
+    pub item: InlineCompletionItem,
+    /// UTF-16 units from the beginning of the item's text.
+    pub accepted_length: usize,
+}
+
+/// The request an item came from, if it is one of ours.
+#[must_use]
+pub fn request_id(item: &InlineCompletionItem) -> Option<u64> {
+    let command = item
+        .command
+        .as_ref()
+        .filter(|command| command.command == ACCEPT)?;
+    command.arguments.as_ref()?.first()?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_lsp::ls_types::Position;
+
+    use super::*;
+    use crate::document::Documents;
+
+    fn snapshot(text: &str) -> Snapshot {
+        let documents = Documents::new();
+        let uri: tower_lsp::ls_types::Uri = "file:///a.py".parse().unwrap();
+        let offset = text.find("$0").unwrap();
+        documents.open(
+            uri.clone(),
+            "python".to_owned(),
+            1,
+            &text.replacen("$0", "", 1),
+        );
+        let start = Position::new(0, 0);
+        let snapshot = documents
+            .snapshot(&uri, start, PositionEncoding::Utf16)
+            .unwrap();
+        Snapshot { offset, ..snapshot }
+    }
+
+    fn completions(texts: &[&str]) -> Completions {
+        Completions {
+            id: 7,
+            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+        }
+    }
+
+    /// The range as `line:character-line:character` and the text.
+    fn inline(text: &str, completion: &str) -> (String, String) {
+        let list = inline_items(
+            &completions(&[completion]),
+            &snapshot(text),
+            None,
+            PositionEncoding::Utf16,
+        );
+        let item = &list.items[0];
+        assert_eq!(request_id(item), Some(7));
+        (show(item.range.unwrap()), item.insert_text.clone())
+    }
+
+    fn show(Range { start, end }: Range) -> String {
+        format!(
+            "{}:{}-{}:{}",
+            start.line, start.character, end.line, end.character
+        )
+    }
+
+    fn pair(range: &str, text: &str) -> (String, String) {
+        (range.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn ghost_text_at_a_lines_end_takes_the_line() {
+        assert_eq!(
+            inline("a\n  😀b$0\nc", " = 1"),
+            pair("1:0-1:5", "  😀b = 1")
+        );
+        assert_eq!(inline("a$0", "b"), pair("0:0-0:1", "ab"));
+    }
+
+    #[test]
+    fn ghost_text_before_other_text_takes_nothing() {
+        assert_eq!(inline("f($0)\n", "x"), pair("0:2-0:2", "x"));
+    }
+
+    #[test]
+    fn ghost_text_goes_on_from_the_menus_item() {
+        let replaced = Range::new(Position::new(0, 4), Position::new(0, 6));
+        let list = inline_items(
+            &completions(&["(x)"]),
+            &snapshot("a = print$0"),
+            Some(replaced),
+            PositionEncoding::Utf16,
+        );
+        let item = &list.items[0];
+        assert_eq!(item.insert_text, "print(x)");
+        assert_eq!(item.range, Some(replaced));
+    }
+
+    #[test]
+    fn a_menu_item_takes_the_word_before_the_cursor() {
+        let list = menu_items(
+            &completions(&["(a)\nb", "(c)"]),
+            &snapshot("é = prin$0"),
+            PositionEncoding::Utf8,
+        );
+        let labels: Vec<&str> = list.items.iter().map(|item| item.label.as_str()).collect();
+        assert_eq!(labels, ["prin(a)", "prin(c)"]);
+        assert_eq!(list.items[0].preselect, Some(true));
+        let Some(CompletionTextEdit::Edit(edit)) = &list.items[0].text_edit else {
+            panic!("{list:?}");
+        };
+        assert_eq!(
+            (show(edit.range).as_str(), edit.new_text.as_str()),
+            ("0:5-0:9", "prin(a)\nb")
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! The `interline` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    interline::cli::run()
+}

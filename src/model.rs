@@ -1,0 +1,180 @@
+//! A model folder: its decoder, its vocabulary and its prompt format.
+
+pub mod fim_template;
+pub mod kv_cache;
+pub mod manifest;
+pub mod onnx;
+pub mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+use crate::runtime::Runtime;
+use fim_template::{FimTemplate, FimTemplateError};
+use manifest::{Manifest, ManifestError};
+use onnx::{OnnxError, OnnxLm};
+use tokenizer::{Tokenizer, TokenizerError};
+
+/// A causal language model: one forward pass over token ids.
+pub trait CausalLm {
+    /// The keys and values of one token sequence.
+    type Cache;
+
+    /// The width of a row of logits.
+    fn vocabulary(&self) -> usize;
+
+    /// An empty cache for up to `max_tokens` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Runtime`] when there is no memory for it.
+    fn new_cache(&self, max_tokens: usize) -> Result<Self::Cache, ForwardError>;
+
+    /// Runs `tokens` behind the first `past` tokens of the cache, which afterwards holds
+    /// `past + tokens.len()`; what stood behind `past` is overwritten. `logits` becomes the last
+    /// `rows` rows, `[rows, vocabulary]`. After an error the cache still holds its first `past` tokens.
+    ///
+    /// # Errors
+    ///
+    /// See [`ForwardError`].
+    fn forward(
+        &mut self,
+        cache: &mut Self::Cache,
+        past: usize,
+        tokens: &[u32],
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError>;
+}
+
+/// Why a forward pass did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// The sequence is longer than the cache, in tokens.
+    #[error("the sequence does not fit a cache of {0} tokens")]
+    Full(usize),
+    /// ONNX Runtime failed.
+    #[error("the model failed: {0}")]
+    Runtime(String),
+}
+
+/// A model that is ready to fill in the middle.
+#[derive(Debug)]
+pub struct Model<M> {
+    /// What people call it.
+    pub name: String,
+    /// The decoder.
+    pub causal_lm: M,
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+    /// The prompt format.
+    pub fim: FimTemplate,
+    /// The longest sequence the model was made for, in tokens.
+    pub context_length: usize,
+}
+
+impl Model<OnnxLm> {
+    /// Loads the model folder `directory`.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`]: each names the file and the remedy.
+    pub fn load(directory: &Path, runtime: &mut Runtime) -> Result<Self, LoadError> {
+        let manifest = Manifest::read(directory)?;
+        let path = directory.join(&manifest.tokenizer);
+        let tokenizer = Tokenizer::load(&path)?;
+        let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
+            .map_err(|source| LoadError::Fim { path, source })?;
+        let causal_lm = OnnxLm::load(&directory.join(&manifest.graph), runtime)?;
+        if tokenizer.len() > causal_lm.vocabulary() {
+            return Err(LoadError::Mismatch {
+                directory: directory.to_path_buf(),
+                tokenizer: tokenizer.len(),
+                graph: causal_lm.vocabulary(),
+            });
+        }
+        Ok(Self {
+            name: manifest.name,
+            causal_lm,
+            tokenizer,
+            fim,
+            context_length: manifest.context_length,
+        })
+    }
+}
+
+/// Why a model folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The manifest is missing or wrong.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The tokenizer is missing or wrong.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The tokenizer does not have the tokens of the prompt format.
+    #[error("{path}: {source}")]
+    Fim {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What is missing.
+        source: FimTemplateError,
+    },
+    /// The graph is missing or wrong.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The tokenizer belongs to another model.
+    #[error(
+        "in {directory} the tokenizer has {tokenizer} tokens and the graph {graph}: \
+         they are of different models; copy the model folder again"
+    )]
+    Mismatch {
+        /// The model folder.
+        directory: PathBuf,
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Width of the graph's logits.
+        graph: usize,
+    },
+}
+
+/// The folder of the model that is used when none is named, if it can be found: beside the executable,
+/// where a package puts it, or in the source tree the executable was built from.
+#[must_use]
+pub fn default_directory() -> Option<PathBuf> {
+    const NAME: &str = "models/smollm2-135m-fim";
+    let exe = std::env::current_exe().ok();
+    let beside = exe.as_deref().and_then(Path::parent);
+    let places = [
+        beside.map(|beside| beside.join(NAME)),
+        beside.map(|beside| beside.join("../share/interline").join(NAME)),
+        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(NAME)),
+    ];
+    places
+        .into_iter()
+        .flatten()
+        .find(|directory| directory.join(manifest::FILE_NAME).is_file())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    /// The shipped model's folder.
+    pub(crate) fn directory() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/smollm2-135m-fim")
+    }
+
+    /// The shipped model's manifest.
+    pub(crate) fn manifest() -> Manifest {
+        Manifest::read(&directory()).unwrap()
+    }
+
+    /// The shipped model's tokenizer.
+    pub(crate) fn tokenizer() -> &'static Tokenizer {
+        static TOKENIZER: LazyLock<Tokenizer> =
+            LazyLock::new(|| Tokenizer::load(&directory().join("tokenizer.json")).unwrap());
+        &TOKENIZER
+    }
+}

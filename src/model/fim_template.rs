@@ -1,0 +1,158 @@
+//! The fill-in-the-middle format of a model, as token ids.
+
+use super::manifest::{Fim, Order};
+use super::tokenizer::Tokenizer;
+
+/// The order and the special tokens of a model's fill-in-the-middle format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FimTemplate {
+    /// Which part comes first.
+    pub order: Order,
+    /// Stands before the file's name, at the very beginning.
+    pub file: Option<u32>,
+    /// Stands before the prefix.
+    pub prefix: u32,
+    /// Stands before the suffix.
+    pub suffix: u32,
+    /// After it the model writes.
+    pub middle: u32,
+    /// Any of these ends the middle.
+    pub end: Vec<u32>,
+}
+
+/// The spellings that name a format by themselves, the first that the tokenizer has wins: order,
+/// prefix, suffix, middle, end. The tokens decide and not the model's name, which users change.
+/// Where two formats share a spelling (Mellum and StarCoder2) the manifest must say.
+const KNOWN: [(Order, &str, &str, &str, &str); 4] = [
+    // Qwen2.5-Coder, Qwen3-Coder; README of the model.
+    (
+        Order::Psm,
+        "<|fim_prefix|>",
+        "<|fim_suffix|>",
+        "<|fim_middle|>",
+        "<|endoftext|>",
+    ),
+    // StarCoder and its kin; arXiv 2305.06161.
+    (
+        Order::Psm,
+        "<fim_prefix>",
+        "<fim_suffix>",
+        "<fim_middle>",
+        "<|endoftext|>",
+    ),
+    // SantaCoder; arXiv 2301.03988.
+    (
+        Order::Psm,
+        "<fim-prefix>",
+        "<fim-suffix>",
+        "<fim-middle>",
+        "<|endoftext|>",
+    ),
+    // Seed-Coder; arXiv 2506.03524.
+    (
+        Order::Spm,
+        "<[fim-prefix]>",
+        "<[fim-suffix]>",
+        "<[fim-middle]>",
+        "<[end\u{2581}of\u{2581}sentence]>",
+    ),
+];
+
+impl FimTemplate {
+    /// The format the manifest names, else the one the tokenizer's special tokens tell.
+    ///
+    /// # Errors
+    ///
+    /// See [`FimTemplateError`].
+    pub fn resolve(
+        tokenizer: &Tokenizer,
+        manifest: Option<&Fim>,
+    ) -> Result<Self, FimTemplateError> {
+        let id = |token: &str| {
+            tokenizer
+                .special_id(token)
+                .ok_or_else(|| FimTemplateError::NotSpecial(token.to_owned()))
+        };
+        if let Some(fim) = manifest {
+            return Ok(Self {
+                order: fim.order,
+                file: fim.file.as_deref().map(id).transpose()?,
+                prefix: id(&fim.prefix)?,
+                suffix: id(&fim.suffix)?,
+                middle: id(&fim.middle)?,
+                end: fim
+                    .end
+                    .iter()
+                    .map(|end| id(end))
+                    .collect::<Result<_, _>>()?,
+            });
+        }
+        KNOWN
+            .iter()
+            .find_map(|(order, prefix, suffix, middle, end)| {
+                Some(Self {
+                    order: *order,
+                    file: None,
+                    prefix: tokenizer.special_id(prefix)?,
+                    suffix: tokenizer.special_id(suffix)?,
+                    middle: tokenizer.special_id(middle)?,
+                    end: vec![tokenizer.special_id(end)?],
+                })
+            })
+            .ok_or(FimTemplateError::Unknown)
+    }
+}
+
+/// Why a model cannot fill in the middle.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FimTemplateError {
+    /// The manifest names a token the tokenizer does not have.
+    #[error(
+        "the manifest names {0:?}, which is not a special token of the tokenizer; \
+         correct [fim] in model.toml or use the model's own tokenizer"
+    )]
+    NotSpecial(String),
+    /// The manifest says nothing and the tokens tell nothing.
+    #[error(
+        "the tokenizer has the special tokens of no known fill-in-the-middle format; \
+         if the model was trained for one, describe it under [fim] in model.toml"
+    )]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::{manifest, tokenizer};
+
+    #[test]
+    fn the_manifest_decides() {
+        let template = FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap();
+        let expected = FimTemplate {
+            order: Order::Spm,
+            file: Some(6),
+            prefix: 8,
+            suffix: 9,
+            middle: 10,
+            end: vec![0],
+        };
+        assert_eq!(template, expected);
+    }
+
+    #[test]
+    fn without_a_manifest_the_tokens_decide() {
+        let template = FimTemplate::resolve(tokenizer(), None).unwrap();
+        assert_eq!((template.order, template.prefix), (Order::Psm, 8));
+    }
+
+    #[test]
+    fn a_token_the_tokenizer_lacks_is_named() {
+        let mut fim = manifest().fim.unwrap();
+        fim.middle = "<fim_center>".to_owned();
+        let error = FimTemplate::resolve(tokenizer(), Some(&fim)).unwrap_err();
+        assert_eq!(
+            error,
+            FimTemplateError::NotSpecial("<fim_center>".to_owned())
+        );
+    }
+}

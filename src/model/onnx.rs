@@ -1,0 +1,214 @@
+//! A decoder graph run by ONNX Runtime.
+
+use std::path::{Path, PathBuf};
+
+use ort::memory::Allocator;
+use ort::session::Session;
+use ort::value::{Outlet, Tensor, TensorElementType};
+
+use super::kv_cache::{CacheSlot, KvCache};
+use super::{CausalLm, ForwardError};
+use crate::runtime::{Provider, Runtime, RuntimeError};
+
+/// A decoder graph with these inputs and outputs, and no others:
+///
+/// | name | type and shape |
+/// |---|---|
+/// | `input_ids` | int64 `[1, s]` |
+/// | `attention_mask` | int64 `[1, past + s]` |
+/// | `num_logits_to_keep` | int64 scalar: logits for the last so many rows |
+/// | `past_key_values.{i}.key`, `.value` | float32 `[1, heads, max, head_dim]` |
+/// | `logits` | float32 `[1, k, vocabulary]` |
+/// | `present.{i}.key`, `.value` | as the past, and the same memory |
+pub struct OnnxLm {
+    session: Session,
+    slots: Vec<CacheSlot>,
+    vocabulary: usize,
+}
+
+impl OnnxLm {
+    /// Loads the graph at `path`. A GPU that turns out to be unusable falls back to the CPU.
+    ///
+    /// # Errors
+    ///
+    /// See [`OnnxError`].
+    pub fn load(path: &Path, runtime: &mut Runtime) -> Result<Self, OnnxError> {
+        let wrong = |problem: String| OnnxError::Graph {
+            path: path.to_path_buf(),
+            problem,
+        };
+        let mut loaded = runtime.session_builder()?.commit_from_file(path);
+        if let (Err(error), Provider::Cuda) = (&loaded, runtime.provider) {
+            runtime.fall_back(format!("the model does not load on it: {error}"));
+            loaded = runtime.session_builder()?.commit_from_file(path);
+        }
+        let session = loaded.map_err(|error| wrong(error.to_string()))?;
+        let slots = cache_slots(&session, path).map_err(wrong)?;
+        let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
+        Ok(Self {
+            session,
+            slots,
+            vocabulary,
+        })
+    }
+}
+
+impl CausalLm for OnnxLm {
+    type Cache = KvCache;
+
+    fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    fn new_cache(&self, max_tokens: usize) -> Result<KvCache, ForwardError> {
+        KvCache::new(&self.session, &self.slots, max_tokens).map_err(failed)
+    }
+
+    fn forward(
+        &mut self,
+        cache: &mut KvCache,
+        past: usize,
+        tokens: &[u32],
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError> {
+        let total = past + tokens.len();
+        if total > cache.max_tokens() {
+            return Err(ForwardError::Full(cache.max_tokens()));
+        }
+        let mut run = || {
+            let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
+            let binding = &mut cache.binding;
+            binding.bind_input("input_ids", &Tensor::from_array(([1, ids.len()], ids))?)?;
+            let mask = Tensor::from_array(([1, total], vec![1_i64; total]))?;
+            binding.bind_input("attention_mask", &mask)?;
+            if cache.bound_rows != rows {
+                let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
+                binding.bind_input("num_logits_to_keep", &keep)?;
+                let shape = [1, rows, self.vocabulary];
+                let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
+                binding.bind_output("logits", bound)?;
+                cache.bound_rows = rows;
+            }
+            let outputs = self.session.run_binding(binding)?;
+            let (_, values) = outputs["logits"].try_extract_tensor::<f32>()?;
+            logits.clear();
+            logits.extend_from_slice(values);
+            Ok(())
+        };
+        run().map_err(failed)
+    }
+}
+
+impl std::fmt::Debug for OnnxLm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnnxLm")
+            .field("layers", &(self.slots.len() / 2))
+            .field("vocabulary", &self.vocabulary)
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(error: ort::Error) -> ForwardError {
+    ForwardError::Runtime(error.to_string())
+}
+
+/// Checks every input against the table at [`OnnxLm`] and finds the cache's.
+fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String> {
+    let inputs = session.inputs();
+    for required in ["input_ids", "attention_mask", "num_logits_to_keep"] {
+        let input = inputs.iter().find(|input| input.name() == required);
+        let input = input.ok_or_else(|| format!("it has no input {required}"))?;
+        if input.dtype().tensor_type() != Some(TensorElementType::Int64) {
+            return Err(format!("its input {required} is not int64"));
+        }
+    }
+    let mut slots = Vec::new();
+    for input in inputs {
+        let name = input.name();
+        let Some(slot) = name.strip_prefix("past_key_values.") else {
+            match name {
+                "input_ids" | "attention_mask" | "num_logits_to_keep" => continue,
+                _ => return Err(format!("its input {name} is not understood")),
+            }
+        };
+        let present = format!("present.{slot}");
+        if !session
+            .outputs()
+            .iter()
+            .any(|output| output.name() == present)
+        {
+            return Err(format!("it has {name} but no output {present}"));
+        }
+        let shape = input.dtype().tensor_shape().map_or(&[][..], |shape| shape);
+        let f32 = input.dtype().tensor_type() == Some(TensorElementType::Float32);
+        let (true, &[-1 | 1, heads @ 1..=i64::MAX, _, head_dim]) = (f32, shape) else {
+            let dtype = input.dtype();
+            return Err(format!(
+                "its input {name} is {dtype} and not float32 [1, heads, max, head_dim]"
+            ));
+        };
+        let head_dim = match usize::try_from(head_dim) {
+            Ok(head_dim) => head_dim,
+            Err(_) => open_head_dim(path)?,
+        };
+        slots.push(CacheSlot {
+            past: name.to_owned(),
+            present,
+            heads: heads as usize,
+            head_dim,
+        });
+    }
+    match slots.is_empty() {
+        true => Err("it has no key/value cache (past_key_values.*)".to_owned()),
+        false => Ok(slots),
+    }
+}
+
+/// The size of an attention head, which exporters leave open in the graph: `config.json` has it.
+fn open_head_dim(graph: &Path) -> Result<usize, String> {
+    #[derive(serde::Deserialize)]
+    struct Architecture {
+        head_dim: usize,
+    }
+    let path = graph.with_file_name("config.json");
+    let unreadable = |error: &dyn std::fmt::Display| {
+        format!(
+            "it leaves the attention head's size open, and {} does not tell it: {error}",
+            path.display()
+        )
+    };
+    let json = std::fs::read(&path).map_err(|error| unreadable(&error))?;
+    let config: Architecture = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
+    Ok(config.head_dim)
+}
+
+fn vocabulary(outputs: &[Outlet]) -> Result<usize, String> {
+    let logits = outputs.iter().find(|output| output.name() == "logits");
+    let dtype = logits.ok_or("it has no output logits")?.dtype();
+    let shape = dtype.tensor_shape().map_or(&[][..], |shape| shape);
+    match (dtype.tensor_type(), shape) {
+        (Some(TensorElementType::Float32), &[_, _, vocabulary @ 1..=i64::MAX]) => {
+            Ok(vocabulary as usize)
+        }
+        _ => Err(format!(
+            "its output logits is {dtype} and not float32 [1, k, vocabulary]"
+        )),
+    }
+}
+
+/// Why a graph cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// There is no ONNX Runtime to run it.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// ONNX Runtime refuses the graph, or it is not the decoder that is expected.
+    #[error("cannot use the graph {path}: {problem}")]
+    Graph {
+        /// The graph.
+        path: PathBuf,
+        /// What is wrong, as a sentence.
+        problem: String,
+    },
+}

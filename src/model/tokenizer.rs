@@ -1,0 +1,255 @@
+//! Text to token ids and back to bytes, for byte-level BPE vocabularies.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A model's vocabulary.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The bytes of all tokens, one after the other.
+    bytes: Vec<u8>,
+    /// Where token `id` lies in `bytes`: `ends[id]..ends[id + 1]`.
+    ends: Vec<u32>,
+    /// The special tokens' ids, ascending.
+    special: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenizerError`].
+    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+        let wrong = |problem: String| TokenizerError {
+            path: path.to_path_buf(),
+            problem,
+        };
+        let json = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&json).map_err(wrong)
+    }
+
+    fn parse(json: &[u8]) -> Result<Self, String> {
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string())?;
+        // Truncation and padding belong to training batches.
+        inner
+            .with_truncation(None)
+            .map_err(|error| error.to_string())?;
+        inner.with_padding(None);
+        // A file that contains `<fim_middle>` is only text. The setting spares special tokens only,
+        // so all added tokens are made special first.
+        let added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
+        let plain = added.iter().filter(|(_, token)| !token.special);
+        let plain: Vec<_> = plain
+            .map(|(_, token)| tokenizers::AddedToken::from(token.content.clone(), true))
+            .collect();
+        inner
+            .add_special_tokens(plain)
+            .map_err(|error| error.to_string())?;
+        inner.set_encode_special_tokens(true);
+        let mut special: Vec<u32> = added.iter().map(|(id, _)| *id).collect();
+        special.sort_unstable();
+
+        let alphabet = byte_level_alphabet();
+        let mut bytes = Vec::new();
+        let mut ends = vec![0];
+        for id in 0..inner.get_vocab_size(true) as u32 {
+            let token = inner.id_to_token(id).unwrap_or_default();
+            if special.binary_search(&id).is_err() {
+                for char in token.chars() {
+                    let byte = alphabet.get(&char).ok_or_else(|| {
+                        format!("its token {id} ({token:?}) is not byte-level, which is all that is understood")
+                    })?;
+                    bytes.push(*byte);
+                }
+            }
+            ends.push(bytes.len() as u32);
+        }
+        Ok(Self {
+            inner,
+            bytes,
+            ends,
+            special,
+        })
+    }
+
+    /// The ids of `text`, in which nothing is taken for a special token.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => encoding.get_ids().to_vec(),
+            // A byte-level vocabulary has a token for each byte, so that this is not reached; no
+            // tokens then are a poorer prompt and not a dead server.
+            Err(error) => {
+                tracing::error!(%error, "cannot tokenize a text");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The bytes a token stands for; none for a special token or an id outside the vocabulary.
+    /// A token may hold a part of a character.
+    #[must_use]
+    pub fn bytes(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        match self.ends.get(id..id + 2) {
+            Some([start, end]) => &self.bytes[*start as usize..*end as usize],
+            _ => &[],
+        }
+    }
+
+    /// The number of ids.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    /// Whether there are no tokens at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The special tokens' ids, ascending.
+    #[must_use]
+    pub fn special(&self) -> &[u32] {
+        &self.special
+    }
+
+    /// The id of the special token spelled `content`.
+    #[must_use]
+    pub fn special_id(&self, content: &str) -> Option<u32> {
+        let id = self.inner.token_to_id(content)?;
+        self.special.binary_search(&id).is_ok().then_some(id)
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a tokenizer file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} is not a tokenizer: {problem}; copy the model folder again")]
+pub struct TokenizerError {
+    path: PathBuf,
+    problem: String,
+}
+
+/// The characters that stand for bytes in a byte-level vocabulary: printable Latin-1 for itself, the
+/// other bytes for the characters from U+0100 on, in order.
+///
+/// Source: `bytes_to_unicode` of GPT-2's `encoder.py`.
+fn byte_level_alphabet() -> HashMap<char, u8> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let itself = (0..=255).filter(|byte| printable(*byte));
+    let others = (0..=255).filter(|byte| !printable(*byte));
+    itself
+        .map(|byte| (char::from(byte), byte))
+        .chain(('\u{100}'..).zip(others))
+        .collect()
+}
+
+/// Turns tokens into text as they come, and keeps back the bytes of a character that is not whole.
+#[derive(Debug, Default)]
+pub struct Detokenizer {
+    text: String,
+    rest: Vec<u8>,
+}
+
+impl Detokenizer {
+    /// Appends a token's bytes, from which whole characters go over to the text.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let mut done = 0;
+        for chunk in self.rest.utf8_chunks() {
+            self.text.push_str(chunk.valid());
+            done += chunk.valid().len();
+            let invalid = chunk.invalid();
+            // What could still become a character waits; what cannot is replaced.
+            if !invalid.is_empty() {
+                let waits = done + invalid.len() == self.rest.len()
+                    && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+                if waits {
+                    break;
+                }
+                self.text.push(char::REPLACEMENT_CHARACTER);
+                done += invalid.len();
+            }
+        }
+        self.rest.drain(..done);
+    }
+
+    /// The whole characters so far.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::tests::tokenizer;
+
+    fn decode(ids: &[u32]) -> String {
+        let mut detokenizer = Detokenizer::default();
+        for id in ids {
+            detokenizer.push(tokenizer().bytes(*id));
+        }
+        detokenizer.text().to_owned()
+    }
+
+    #[test]
+    fn special_tokens_in_a_text_are_text() {
+        for special in ["<fim_middle>", "<|endoftext|>", "<filename>"] {
+            let ids = tokenizer().encode(special);
+            assert!(ids.len() > 1, "{special} became {ids:?}");
+            assert!(!ids.iter().any(|id| tokenizer().special().contains(id)));
+            assert_eq!(decode(&ids), special);
+            let id = tokenizer().special_id(special).unwrap();
+            assert_eq!(tokenizer().bytes(id), b"");
+        }
+        assert_eq!(tokenizer().special_id("def"), None);
+        assert_eq!(tokenizer().bytes(u32::MAX - 1), b"");
+    }
+
+    #[test]
+    fn a_character_waits_for_its_last_byte() {
+        let mut detokenizer = Detokenizer::default();
+        let mut seen = Vec::new();
+        for byte in "a😀é".bytes() {
+            detokenizer.push(&[byte]);
+            seen.push(detokenizer.text().to_owned());
+        }
+        assert_eq!(seen, ["a", "a", "a", "a", "a😀", "a😀", "a😀é"]);
+        detokenizer.push(&[0xF0, 0x9F, b'x', 0xFF, b'y']);
+        assert_eq!(detokenizer.text(), "a😀é\u{FFFD}x\u{FFFD}y");
+    }
+
+    #[test]
+    fn an_unusable_file_is_named() {
+        let error = Tokenizer::parse(b"{}").unwrap_err();
+        assert!(!error.is_empty());
+        let error = Tokenizer::load(Path::new("no/tokenizer.json")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no/tokenizer.json is not a tokenizer: ")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_survives(text in any::<String>()) {
+            prop_assert_eq!(decode(&tokenizer().encode(&text)), text);
+        }
+    }
+}

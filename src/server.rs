@@ -1,0 +1,363 @@
+//! The language server: thin handlers.
+//!
+//! tower-lsp starts handlers in the order of arrival, polls all of them in one task and interleaves
+//! them at their awaits. Hence law "order":
+//!
+//! - A document notification applies before its first await, so that the next message finds it
+//!   applied.
+//! - A request takes its snapshot before its first await, so that it sees the text it was asked about.
+//! - Nothing computes in a handler: the model runs on its own thread, and a handler waits for it.
+//! - The number of handlers at once is high, because `$/cancelRequest` and `didChange` need a place
+//!   too.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tower_lsp::jsonrpc::{Error, Result};
+use tower_lsp::ls_types::{
+    CompletionParams, CompletionResponse, DidChangeConfigurationParams,
+    DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
+    DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams, InitializeResult,
+    InitializedParams, InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind,
+    MessageType,
+};
+use tower_lsp::{Client, LanguageServer, LspService};
+
+use crate::completion::exclusion::Exclusion;
+use crate::completion::record::{Acceptance, Silence};
+use crate::completion::{Completer, Completions, Settings};
+use crate::config::{Config, Options};
+use crate::context::Trigger;
+use crate::document::{Documents, Snapshot};
+use crate::engine::{Engine, EngineState};
+use crate::lsp::capabilities::{ACCEPT, WHY, initialize_result};
+use crate::lsp::client_process;
+use crate::lsp::inline_completion::{
+    DidPartiallyAcceptCompletionParams, DidShowCompletionParams, inline_items, menu_items,
+    request_id,
+};
+use crate::lsp::position::{self, PositionEncoding};
+use crate::lsp::status::{DidChangeStatus, Status};
+
+/// Handlers at once. A client that never cancels and types fast has some tens of requests open.
+const CONCURRENCY: usize = 256;
+
+/// Starts the engine that a configuration asks for.
+pub type StartEngine = Arc<dyn Fn(&Config) -> Arc<Engine> + Send + Sync>;
+
+/// Serves one client until it says `exit`, its end closes, or its process is gone. Answers whether
+/// it said `shutdown` before.
+pub async fn serve<I, O>(input: I, output: O, options: Options, start_engine: StartEngine) -> bool
+where
+    I: AsyncRead + Unpin,
+    O: AsyncWrite,
+{
+    let end = Arc::new(End::default());
+    let (service, socket) = LspService::build(|client| Server {
+        client,
+        options,
+        start_engine,
+        end: end.clone(),
+        documents: Arc::default(),
+        session: OnceLock::new(),
+        status: Mutex::default(),
+    })
+    .custom_method("textDocument/inlineCompletion", Server::inline_completion)
+    .custom_method("textDocument/didShowCompletion", Server::did_show)
+    .custom_method(
+        "textDocument/didPartiallyAcceptCompletion",
+        Server::did_partially_accept,
+    )
+    .finish();
+    let server = tower_lsp::Server::new(input, output, socket).concurrency_level(CONCURRENCY);
+    tokio::select! {
+        () = server.serve(service) => {}
+        () = end.client_gone.notified() => tracing::info!("the client's process is gone"),
+    }
+    end.shut_down.load(Ordering::Relaxed)
+}
+
+/// How the connection ends.
+#[derive(Debug, Default)]
+struct End {
+    shut_down: AtomicBool,
+    client_gone: Notify,
+}
+
+struct Server {
+    client: Client,
+    /// What the command line says; the client's word counts more.
+    options: Options,
+    start_engine: StartEngine,
+    end: Arc<End>,
+    documents: Arc<Documents>,
+    session: OnceLock<Session>,
+    /// The status the client was told last.
+    status: Mutex<Option<Status>>,
+}
+
+/// What `initialize` decides.
+struct Session {
+    encoding: PositionEncoding,
+    completer: Completer,
+}
+
+impl Server {
+    /// tower-lsp lets no request pass before `initialize`.
+    fn session(&self) -> Result<&Session> {
+        self.session.get().ok_or_else(Error::internal_error)
+    }
+
+    fn settings(
+        &self,
+        options: Options,
+        current: Option<Settings>,
+    ) -> std::result::Result<Settings, String> {
+        let config = Config::from(options);
+        let exclusion = Exclusion::new(&config.excluded_files)?;
+        let same = |current: &Settings| {
+            current.config.model == config.model && current.config.runtime == config.runtime
+        };
+        let engine = match current.filter(same) {
+            Some(current) => current.engine,
+            None => (self.start_engine)(&config),
+        };
+        Ok(Settings {
+            config: Arc::new(config),
+            exclusion: Arc::new(exclusion),
+            engine,
+        })
+    }
+
+    /// Tells the client of the engine's state, now and at each change until the engine ends.
+    fn follow(&self, engine: &Engine) {
+        let mut state = engine.state();
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            loop {
+                let now = state.borrow_and_update().clone();
+                client
+                    .send_notification::<DidChangeStatus>(Status::from(&now))
+                    .await;
+                if let EngineState::Failed(problem) = now {
+                    // Few editors show the status; this must be seen.
+                    let problem = format!("Interline cannot complete: {problem}");
+                    client.show_message(MessageType::ERROR, problem).await;
+                }
+                if state.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Tells the client when a file is one in which nothing is shown, and when it is not any more.
+    async fn file_status(&self, session: &Session, silence: Option<&Silence>) {
+        let inactive = silence.and_then(Status::inactive);
+        let status = {
+            let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last == inactive {
+                return;
+            }
+            last.clone_from(&inactive);
+            inactive.unwrap_or_else(|| {
+                Status::from(&*session.completer.settings().engine.state().borrow())
+            })
+        };
+        self.client
+            .send_notification::<DidChangeStatus>(status)
+            .await;
+    }
+
+    /// `None` leaves what is shown, an empty list hides it.
+    async fn complete(
+        &self,
+        session: &Session,
+        snapshot: &Snapshot,
+        trigger: Trigger,
+    ) -> Option<Completions> {
+        let answer = session.completer.complete(snapshot, trigger).await;
+        if !answer.as_ref().is_err_and(Silence::is_undecided) {
+            self.file_status(session, answer.as_ref().err()).await;
+        }
+        match answer {
+            Ok(completions) => Some(completions),
+            Err(silence) if silence.is_undecided() => None,
+            Err(_) => Some(Completions::default()),
+        }
+    }
+
+    async fn inline_completion(
+        &self,
+        params: InlineCompletionParams,
+    ) -> Result<Option<InlineCompletionList>> {
+        let session = self.session()?;
+        let encoding = session.encoding;
+        let place = params.text_document_position;
+        let snapshot = self
+            .documents
+            .snapshot(&place.text_document.uri, place.position, encoding);
+        let Some(mut snapshot) = snapshot else {
+            return Ok(Some(InlineCompletionList { items: Vec::new() }));
+        };
+        let selected = params.context.selected_completion_info;
+        if let Some(selected) = &selected {
+            let start = position::offset(&snapshot.rope, selected.range.start, encoding);
+            snapshot = snapshot.with(start, &selected.text);
+        }
+        let trigger = match params.context.trigger_kind {
+            InlineCompletionTriggerKind::INVOKED => Trigger::Invoked,
+            _ => Trigger::Automatic,
+        };
+        let completions = self.complete(session, &snapshot, trigger).await;
+        let replaced = selected.map(|selected| selected.range);
+        Ok(
+            completions
+                .map(|completions| inline_items(&completions, &snapshot, replaced, encoding)),
+        )
+    }
+
+    async fn did_show(&self, params: DidShowCompletionParams) {
+        self.accept(request_id(&params.item), Acceptance::Shown);
+    }
+
+    async fn did_partially_accept(&self, params: DidPartiallyAcceptCompletionParams) {
+        let part = Acceptance::Part(params.accepted_length);
+        self.accept(request_id(&params.item), part);
+    }
+
+    fn accept(&self, id: Option<u64>, acceptance: Acceptance) {
+        if let (Some(id), Ok(session)) = (id, self.session()) {
+            session.completer.accept(id, acceptance);
+        }
+    }
+}
+
+impl LanguageServer for Server {
+    async fn initialize(&self, params: InitializeParams) -> Result<InitializeResult> {
+        let general = params.capabilities.general;
+        let encodings = general.and_then(|general| general.position_encodings);
+        let encoding = PositionEncoding::negotiate(encodings.as_deref());
+
+        let sent = Options::from_json(params.initialization_options.unwrap_or_default());
+        let settings = sent
+            .and_then(|sent| self.settings(sent.or(self.options.clone()), None))
+            .map_err(Error::invalid_params)?;
+        self.follow(&settings.engine);
+        let completer = Completer::new(self.documents.clone(), settings);
+        if self
+            .session
+            .set(Session {
+                encoding,
+                completer,
+            })
+            .is_err()
+        {
+            return Err(Error::invalid_request());
+        }
+        if let Some(id) = params.process_id {
+            let end = self.end.clone();
+            tokio::spawn(async move {
+                client_process::gone(id).await;
+                end.client_gone.notify_one();
+            });
+        }
+        Ok(initialize_result(encoding))
+    }
+
+    async fn initialized(&self, _: InitializedParams) {}
+
+    async fn shutdown(&self) -> Result<()> {
+        self.end.shut_down.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn did_open(&self, params: DidOpenTextDocumentParams) {
+        let document = params.text_document;
+        let language = document.language_id;
+        self.documents
+            .open(document.uri, language, document.version, &document.text);
+    }
+
+    async fn did_change(&self, params: DidChangeTextDocumentParams) {
+        let Ok(session) = self.session() else { return };
+        let document = params.text_document;
+        let changes = params.content_changes;
+        let applied =
+            self.documents
+                .change(&document.uri, document.version, changes, session.encoding);
+        if let Err(error) = applied {
+            tracing::warn!("{error}");
+        }
+    }
+
+    async fn did_save(&self, _: DidSaveTextDocumentParams) {}
+
+    async fn did_close(&self, params: DidCloseTextDocumentParams) {
+        let uri = params.text_document.uri;
+        self.documents.close(&uri);
+        if let Ok(session) = self.session() {
+            session.completer.close(uri.as_str());
+        }
+    }
+
+    async fn did_change_configuration(&self, params: DidChangeConfigurationParams) {
+        let Ok(session) = self.session() else { return };
+        let current = session.completer.settings();
+        let settings = Options::from_json(params.settings)
+            .and_then(|sent| self.settings(sent.or(self.options.clone()), Some(current.clone())));
+        match settings {
+            Ok(settings) => {
+                if !Arc::ptr_eq(&settings.engine, &current.engine) {
+                    self.follow(&settings.engine);
+                }
+                session.completer.configure(settings);
+            }
+            Err(problem) => {
+                let problem = format!("Interline keeps its settings: {problem}");
+                self.client
+                    .show_message(MessageType::WARNING, problem)
+                    .await;
+            }
+        }
+    }
+
+    async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
+        let session = self.session()?;
+        let place = params.text_document_position;
+        let snapshot =
+            self.documents
+                .snapshot(&place.text_document.uri, place.position, session.encoding);
+        let Some(snapshot) = snapshot else {
+            return Ok(Some(CompletionResponse::Array(Vec::new())));
+        };
+        // Most editors say `Invoked` of a menu that comes up by itself.
+        let completions = self.complete(session, &snapshot, Trigger::Automatic).await;
+        Ok(completions.map(|completions| {
+            CompletionResponse::List(menu_items(&completions, &snapshot, session.encoding))
+        }))
+    }
+
+    async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<Value>> {
+        match params.command.as_str() {
+            ACCEPT => {
+                let id = params.arguments.first().and_then(Value::as_u64);
+                self.accept(id, Acceptance::Whole);
+                Ok(None)
+            }
+            WHY => {
+                let mut records = self.session()?.completer.records();
+                if let Some(count) = params.arguments.first().and_then(Value::as_u64) {
+                    records.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+                }
+                Ok(serde_json::to_value(records).ok())
+            }
+            other => Err(Error::invalid_params(format!(
+                "unknown command {other:?}, expected {ACCEPT} or {WHY}"
+            ))),
+        }
+    }
+}
