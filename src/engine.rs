@@ -365,6 +365,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::model::fim_template::FimTemplate;
     use crate::model::tests::{manifest, tokenizer};
@@ -381,6 +383,8 @@ pub(crate) mod tests {
         pub(crate) cancel_after: Option<(usize, Cancel)>,
         /// Panics at the first pass with this token.
         pub(crate) panics_at: Option<u32>,
+        /// Says that a pass begins, and waits for the word to go on, if the other end is there.
+        pub(crate) gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
     }
 
     impl Scripted {
@@ -423,6 +427,11 @@ pub(crate) mod tests {
                 panic!("as told");
             }
             self.passes.push(tokens.len());
+            if let Some((begun, go_on)) = &self.gate {
+                // Closed ends mean that nobody wants to stop the model any more.
+                let _ = begun.send(());
+                let _ = go_on.recv();
+            }
             if let Some((passes, cancel)) = &self.cancel_after
                 && *passes == self.passes.len()
             {

@@ -4,5 +4,6 @@ pub mod capabilities;
 pub mod client;
 pub mod client_process;
 pub mod inline_completion;
+pub mod messages;
 pub mod position;
 pub mod status;

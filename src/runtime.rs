@@ -6,13 +6,10 @@
 
 mod fetch;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
@@ -63,15 +60,6 @@ impl fmt::Display for Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
         })
-    }
-}
-
-impl FromStr for Provider {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        clap::ValueEnum::from_str(text, true)
-            .map_err(|_| format!("unknown provider {text:?}, expected auto, cpu or cuda"))
     }
 }
 
@@ -201,9 +189,24 @@ impl Runtime {
         options: &RuntimeOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, RuntimeError> {
-        let surroundings = Surroundings::of_process();
-        let located = locate_in(options, &surroundings, progress)?;
-        Self::open(located, options, &surroundings)
+        let located = locate(options, progress)?;
+        let environment = PROCESS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .environment(&located, options)?;
+        let mut runtime = Self {
+            environment,
+            version: version_of(&located.path),
+            path: located.path,
+            source: located.source,
+            provider: Provider::Cpu,
+            fallback: None,
+            wanted: options.provider,
+        };
+        if options.provider != Provider::Cpu {
+            runtime.choose_cuda();
+        }
+        Ok(runtime)
     }
 
     /// A session builder with the execution provider set.
@@ -241,45 +244,8 @@ impl Runtime {
     /// on macOS ONNX Runtime aborts at exit while its environment lives. When the last `Runtime`
     /// and session are dropped too, this process cannot load ONNX Runtime again.
     pub fn release() {
-        let kept = {
-            let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-            process.environment.take()
-        };
-        drop(kept);
-    }
-
-    fn open(
-        located: Located,
-        options: &RuntimeOptions,
-        surroundings: &Surroundings,
-    ) -> Result<Self, RuntimeError> {
-        let environment = load_library(&located.path).map_err(|failure| match failure {
-            LoadFailure::Other(error) => error,
-            LoadFailure::NotLoadable(problem) if located.source == Source::Explicit => {
-                RuntimeError::Named {
-                    origin: origin(options),
-                    path: located.path.clone(),
-                    problem: format!("is not a loadable ONNX Runtime library ({problem})"),
-                }
-            }
-            LoadFailure::NotLoadable(problem) => RuntimeError::Unusable {
-                path: located.path.clone(),
-                problem,
-            },
-        })?;
-        let mut runtime = Self {
-            environment,
-            version: version_of(&located.path, surroundings.pin.as_ref()),
-            path: located.path,
-            source: located.source,
-            provider: Provider::Cpu,
-            fallback: None,
-            wanted: options.provider,
-        };
-        if options.provider != Provider::Cpu {
-            runtime.choose_cuda();
-        }
-        Ok(runtime)
+        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        process.environment = None;
     }
 
     fn choose_cuda(&mut self) {
@@ -305,8 +271,11 @@ impl Runtime {
 
 /// What the process finds around it; a value, so that tests can give their own.
 struct Surroundings {
+    /// The library that `ORT_DYLIB_PATH` names.
     named: Option<PathBuf>,
+    /// The folder of the executable.
     beside: Option<PathBuf>,
+    /// The user's cache folder for this program, absolute.
     cache: Option<PathBuf>,
     pin: Option<Pin>,
     pythons: Vec<Python>,
@@ -316,17 +285,18 @@ impl Surroundings {
     fn of_process() -> Self {
         let path_variable = |name| {
             std::env::var_os(name)
-                .filter(|value: &OsString| !value.is_empty())
+                .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        let beside = std::env::current_exe().ok();
+        let executable = std::env::current_exe().ok();
+        let cache = path_variable("INTERLINE_CACHE_DIR").or_else(|| {
+            directories::ProjectDirs::from("", "", "interline")
+                .map(|directories| directories.cache_dir().to_path_buf())
+        });
         Self {
             named: path_variable("ORT_DYLIB_PATH"),
-            beside: beside.and_then(|exe| exe.parent().map(Path::to_path_buf)),
-            cache: path_variable("INTERLINE_CACHE_DIR").or_else(|| {
-                directories::ProjectDirs::from("", "", "interline")
-                    .map(|dirs| dirs.cache_dir().to_path_buf())
-            }),
+            beside: executable.and_then(|path| Some(path.parent()?.to_path_buf())),
+            cache: cache.and_then(|path| std::path::absolute(path).ok()),
             pin: Pin::for_this_machine(),
             pythons: fetch::pythons(),
         }
@@ -341,30 +311,18 @@ fn locate_in(
     if let Some(path) = options.library.as_ref().or(surroundings.named.as_ref()) {
         return named(origin(options), path);
     }
-    let found = |path: PathBuf, source| Ok(Located { path, source });
     let mut tried = vec!["--runtime and ORT_DYLIB_PATH: not given".to_owned()];
 
-    let plain = format!(
-        "{}onnxruntime{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    );
-    let mut names: Vec<&str> = surroundings
-        .pin
-        .as_ref()
-        .map(Pin::file_name)
-        .into_iter()
-        .collect();
-    if !names.contains(&plain.as_str()) {
-        names.push(&plain);
-    }
     if let Some(directory) = &surroundings.beside {
-        if let Some(path) = names
-            .iter()
-            .map(|name| directory.join(name))
-            .find(|path| path.is_file())
-        {
-            return found(path, Source::Beside);
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        let mut names = vec![format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}")];
+        names.extend(surroundings.pin.map(|pin| pin.file_name().to_owned()));
+        // On Windows, they are the same.
+        names.dedup();
+        let mut paths = names.iter().map(|name| directory.join(name));
+        if let Some(path) = paths.find(|path| path.is_file()) {
+            let source = Source::Beside;
+            return Ok(Located { path, source });
         }
         tried.push(format!(
             "beside the executable: no {} in {}",
@@ -373,27 +331,27 @@ fn locate_in(
         ));
     }
 
-    let missing = |mut tried: Vec<String>, last: String, advice| {
-        tried.push(last);
-        Err(RuntimeError::Missing { tried, advice })
-    };
+    cached_or_fetched(options, surroundings, &mut tried, progress)
+        .map_err(|advice| RuntimeError::Missing { tried, advice })
+}
+
+/// Adds what it tries to `tried`, and answers advice if all fails.
+fn cached_or_fetched(
+    options: &RuntimeOptions,
+    surroundings: &Surroundings,
+    tried: &mut Vec<String>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Located, &'static str> {
     let Some(pin) = &surroundings.pin else {
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-        let last = format!("pip: no official build of {VERSION} is known for {os} on {arch}");
-        return missing(
-            tried,
-            last,
-            "build or install ONNX Runtime for this machine",
-        );
+        tried.push(format!(
+            "pip: no official build of {VERSION} is known for {os} on {arch}"
+        ));
+        return Err("build or install ONNX Runtime for this machine");
     };
-    // Absolute, because pip is run in another directory.
-    let cache = surroundings
-        .cache
-        .as_ref()
-        .and_then(|path| std::path::absolute(path).ok());
-    let Some(cache) = cache else {
-        let last = "cache: this user has no cache directory".to_owned();
-        return missing(tried, last, "set INTERLINE_CACHE_DIR");
+    let Some(cache) = &surroundings.cache else {
+        tried.push("cache: this user has no cache directory".to_owned());
+        return Err("set INTERLINE_CACHE_DIR");
     };
     let directory = cache.join(format!("onnxruntime-{VERSION}"));
     let path = directory.join(pin.file_name());
@@ -401,7 +359,8 @@ fn locate_in(
     // and a size that is right tells an interrupted copy from a whole one.
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() && metadata.len() == pin.size => {
-            return found(path, Source::Cache);
+            let source = Source::Cache;
+            return Ok(Located { path, source });
         }
         Ok(metadata) => tried.push(format!(
             "cache: {} is corrupt ({} bytes instead of {})",
@@ -412,16 +371,18 @@ fn locate_in(
         Err(error) => tried.push(format!("cache: {}: {error}", path.display())),
     }
     if options.offline {
-        let last = "pip: not used, being offline".to_owned();
-        return missing(tried, last, "run once without --offline");
+        tried.push("pip: not used, being offline".to_owned());
+        return Err("run once without --offline");
     }
     match fetch::fetch(pin, &directory, &surroundings.pythons, progress) {
-        Ok(path) => found(path, Source::Fetched),
-        Err(error) => missing(
-            tried,
-            format!("pip: {error:#}"),
-            "install Python 3 with pip and try again with a network",
-        ),
+        Ok(path) => {
+            let source = Source::Fetched;
+            Ok(Located { path, source })
+        }
+        Err(error) => {
+            tried.push(format!("pip: {error:#}"));
+            Err("try again with Python 3 with pip, a network and a writable cache")
+        }
     }
 }
 
@@ -434,25 +395,24 @@ fn origin(options: &RuntimeOptions) -> &'static str {
 
 fn named(origin: &'static str, path: &Path) -> Result<Located, RuntimeError> {
     let problem = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => None,
-        Ok(_) => Some("is not a file".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("does not exist".to_owned()),
-        Err(error) => Some(format!("cannot be read ({error})")),
+        // Absolute, because ort takes a relative path as one beside the executable.
+        Ok(metadata) if metadata.is_file() => match std::path::absolute(path) {
+            Ok(path) => {
+                let source = Source::Explicit;
+                return Ok(Located { path, source });
+            }
+            Err(error) => format!("has no absolute path ({error})"),
+        },
+        Ok(_) => "is not a file".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be read ({error})"),
     };
-    // Absolute, because ort takes a relative path as one beside the executable.
-    match (problem, std::path::absolute(path)) {
-        (None, Ok(path)) => Ok(Located {
-            path,
-            source: Source::Explicit,
-        }),
-        (problem, absolute) => Err(RuntimeError::Named {
-            origin,
-            path: path.to_path_buf(),
-            problem: problem
-                .or_else(|| absolute.err().map(|error| error.to_string()))
-                .unwrap_or_default(),
-        }),
-    }
+    let path = path.to_path_buf();
+    Err(RuntimeError::Named {
+        origin,
+        path,
+        problem,
+    })
 }
 
 /// What this process has loaded: ort keeps the first library for good and makes one environment
@@ -467,65 +427,594 @@ static PROCESS: Mutex<Process> = Mutex::new(Process {
     environment: None,
 });
 
-enum LoadFailure {
-    NotLoadable(String),
-    Other(RuntimeError),
-}
-
-fn load_library(path: &Path) -> Result<Environment, LoadFailure> {
-    let not_loadable = |problem: String| LoadFailure::NotLoadable(problem);
-    let canonical = fs::canonicalize(path).map_err(|error| not_loadable(error.to_string()))?;
-    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(loaded) = process
-        .library
-        .as_ref()
-        .filter(|loaded| **loaded != canonical)
-    {
-        return Err(LoadFailure::Other(RuntimeError::AlreadyLoaded {
-            loaded: loaded.clone(),
-            requested: path.to_path_buf(),
-        }));
-    }
-    if let Some(environment) = &process.environment {
-        return Ok(environment.clone());
-    }
-    let builder = guarded(|| ort::init_from(path)).map_err(not_loadable)?;
-    // From here on ort uses this library, even if the next step fails.
-    process.library = Some(canonical);
-    let built = guarded(|| builder.with_name("interline").with_telemetry(false).build());
-    let environment = built.map_err(|problem| {
-        LoadFailure::Other(RuntimeError::Start {
-            path: path.to_path_buf(),
-            problem,
-        })
-    })?;
-    process.environment = Some(environment.clone());
-    Ok(environment)
-}
-
-/// ort asserts what a foreign library should hold: turn such a panic into an error.
-fn guarded<T, E: fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("it does not offer the interface of ONNX Runtime".to_owned()),
+impl Process {
+    /// The environment, in the located library.
+    fn environment(
+        &mut self,
+        located: &Located,
+        options: &RuntimeOptions,
+    ) -> Result<Environment, RuntimeError> {
+        let path = &located.path;
+        let unusable = |problem: String| match located.source {
+            Source::Explicit => RuntimeError::Named {
+                origin: origin(options),
+                path: path.clone(),
+                problem: format!("is not a loadable ONNX Runtime library ({problem})"),
+            },
+            Source::Beside | Source::Cache | Source::Fetched => RuntimeError::Unusable {
+                path: path.clone(),
+                problem,
+            },
+        };
+        let canonical = fs::canonicalize(path).map_err(|error| unusable(error.to_string()))?;
+        if let Some(loaded) = &self.library
+            && *loaded != canonical
+        {
+            return Err(RuntimeError::AlreadyLoaded {
+                loaded: loaded.clone(),
+                requested: path.clone(),
+            });
+        }
+        if let Some(environment) = &self.environment {
+            return Ok(environment.clone());
+        }
+        let builder = ort::init_from(path).map_err(|error| unusable(error.to_string()))?;
+        // From here on ort uses this library, even if the next step fails.
+        self.library = Some(canonical);
+        let environment = builder
+            .with_name("interline")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| RuntimeError::Start {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
+        Ok(self.environment.insert(environment).clone())
     }
 }
 
 /// ort has no safe call for the version, and the build information of official libraries does not
 /// hold it: tell it from the pinned size, else from the file name behind any links.
-fn version_of(path: &Path, pin: Option<&Pin>) -> String {
-    let size = fs::metadata(path).map(|metadata| metadata.len()).ok();
-    if pin.is_some_and(|pin| Some(pin.size) == size) {
+fn version_of(path: &Path) -> String {
+    let is_pinned = |pin: Pin| fs::metadata(path).is_ok_and(|data| data.len() == pin.size);
+    if Pin::for_this_machine().is_some_and(is_pinned) {
         return VERSION.to_owned();
     }
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let name = real.file_name().unwrap_or_default().to_string_lossy();
-    let parts: Vec<&str> = name
+    let numbers: Vec<&str> = name
         .split('.')
-        .filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|part| part.parse::<u32>().is_ok())
         .collect();
-    match parts.len() {
-        0 | 1 => "unknown".to_owned(),
-        _ => parts.join("."),
+    match numbers[..] {
+        // One number is that of the interface, not of the release.
+        [] | [_] => "unknown".to_owned(),
+        _ => numbers.join("."),
+    }
+}
+
+#[cfg(test)]
+#[cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "a shell script stands in for Python"
+    )
+)]
+mod tests {
+    use std::ffi::OsString;
+
+    use expect_test::{Expect, expect};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const CONTENT: &str = "a library\n";
+    const MEMBER: &str = "onnxruntime/capi/libonnxruntime.test";
+    const PIN: Pin = Pin {
+        os: "test",
+        arch: "test",
+        platform: "test_platform",
+        member: MEMBER,
+        size: 10,
+        sha256: "7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd",
+    };
+
+    /// A folder with all that the process could find around it, and a Python that is a shell script.
+    struct Home(TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: impl AsRef<Path>, content: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            path
+        }
+
+        fn cached(&self) -> PathBuf {
+            self.path(&format!("cache/onnxruntime-{VERSION}/libonnxruntime.test"))
+        }
+
+        /// The Python notes each call in `calls`; pip's download does what `script` says in the
+        /// folder `$2`.
+        fn python(&self, script: &str) -> Python {
+            let calls = self.path("calls");
+            let python = format!(
+                r#"
+                echo "$3" >> '{}'
+                if [ "$3" = download ]; then
+                    while [ "$1" != -d ]; do shift; done
+                    {script}
+                fi
+                "#,
+                calls.display()
+            );
+            let path = self.write("python", &python);
+            vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]
+        }
+
+        /// A script whose pip brings a wheel.
+        fn wheel(&self, member: &str, content: &str) -> String {
+            use std::io::Write;
+            let path = self.path("wheel");
+            let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            zip.start_file(member, options).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
+            zip.finish().unwrap();
+            format!(r#"cp '{}' "$2/onnxruntime.whl""#, path.display())
+        }
+
+        fn surroundings(&self, script: &str) -> Surroundings {
+            Surroundings {
+                named: None,
+                beside: Some(self.path("beside")),
+                cache: Some(self.path("cache")),
+                pin: Some(PIN),
+                pythons: vec![self.python(script)],
+            }
+        }
+
+        /// An error as it is in every such folder on every machine, a line for each part.
+        fn normal(&self, error: impl ToString) -> String {
+            use std::env::consts::{ARCH, DLL_PREFIX, DLL_SUFFIX, OS};
+            let error = error
+                .to_string()
+                .replace(self.0.path().to_str().unwrap(), "HOME")
+                .replace(&format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}"), "PLAIN")
+                .replace(&format!("{OS} on {ARCH}"), "OS on ARCH")
+                .replace('\\', "/");
+            error.replace("; ", ";\n") + "\n"
+        }
+
+        fn names_in_cache(&self) -> Vec<OsString> {
+            fs::read_dir(self.cached().parent().unwrap())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect()
+        }
+    }
+
+    fn quietly(options: &RuntimeOptions, surroundings: &Surroundings) -> Result<Located, String> {
+        locate_in(options, surroundings, &mut |_| {}).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_first_place_that_has_a_library_wins() {
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        let plain = format!("beside/{DLL_PREFIX}onnxruntime{DLL_SUFFIX}");
+        for present in 0..1 << 5 {
+            for offline in [false, true] {
+                let home = Home::new();
+                let mut surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+                let mut options = RuntimeOptions {
+                    offline,
+                    ..RuntimeOptions::default()
+                };
+                let is_present = |place: u32| present & 1 << place != 0;
+                if is_present(0) {
+                    options.library = Some(home.write("option", ""));
+                }
+                if is_present(1) {
+                    surroundings.named = Some(home.write("variable", ""));
+                }
+                if is_present(2) {
+                    home.write(&plain, "");
+                }
+                if is_present(3) {
+                    home.write("beside/libonnxruntime.test", "");
+                }
+                if is_present(4) {
+                    home.write(home.cached(), CONTENT);
+                }
+                let first: u32 = (0..5).find(|place| is_present(*place)).unwrap_or(5);
+                let (path, source) = match first {
+                    0 => (home.path("option"), Source::Explicit),
+                    1 => (home.path("variable"), Source::Explicit),
+                    2 => (home.path(&plain), Source::Beside),
+                    3 => (home.path("beside/libonnxruntime.test"), Source::Beside),
+                    4 => (home.cached(), Source::Cache),
+                    _ => (home.cached(), Source::Fetched),
+                };
+                let located = quietly(&options, &surroundings);
+                if first == 5 && offline {
+                    assert!(located.is_err());
+                } else {
+                    assert_eq!(located, Ok(Located { path, source }), "{present:05b}");
+                }
+                let fetches = first == 5 && !offline;
+                assert_eq!(home.path("calls").exists(), fetches, "{present:05b}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_fetched_is_kept() {
+        for damaged in [None, Some(""), Some("a lib"), Some("a library\nand more")] {
+            let home = Home::new();
+            if let Some(content) = damaged {
+                home.write(home.cached(), content);
+            }
+            let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+            let options = RuntimeOptions::default();
+            let mut said = Vec::new();
+            let located = locate_in(&options, &surroundings, &mut |line| {
+                said.push(home.normal(line))
+            });
+            assert_eq!(located.unwrap().source, Source::Fetched);
+            assert_eq!(
+                said.concat(),
+                "fetching ONNX Runtime 1.32.0 with pip (about 30 MB, once)\n\
+                 verified ONNX Runtime 1.32.0, kept as \
+                 HOME/cache/onnxruntime-1.32.0/libonnxruntime.test\n"
+            );
+
+            let expected = Located {
+                path: home.cached(),
+                source: Source::Cache,
+            };
+            assert_eq!(quietly(&options, &surroundings), Ok(expected));
+            assert_eq!(fs::read_to_string(home.cached()).unwrap(), CONTENT);
+            assert_eq!(home.names_in_cache(), ["libonnxruntime.test"]);
+            let calls = fs::read_to_string(home.path("calls")).unwrap();
+            assert_eq!(calls, "--version\ndownload\n");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_failed_fetch_says_why_and_leaves_nothing() {
+        type Script = fn(&Home) -> String;
+        let cases: [(Script, Expect); 7] = [
+            (
+                |home| home.wheel(MEMBER, "b library\n"),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    onnxruntime/capi/libonnxruntime.test has SHA-256 53816bb184ed39fa85904b966f75e9ef37bcc0bd7afc13bc3a6f08e3848ace01 instead of the pinned 7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd
+                "#]],
+            ),
+            (
+                |home| home.wheel(MEMBER, "a lib"),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    onnxruntime/capi/libonnxruntime.test has 5 bytes instead of the pinned 10
+                "#]],
+            ),
+            (
+                |home| home.wheel("onnxruntime/README", CONTENT),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    no onnxruntime/capi/libonnxruntime.test:
+                    specified file not found in archive
+                "#]],
+            ),
+            (
+                |_| r#"echo no zip > "$2/onnxruntime.whl""#.to_owned(),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    invalid Zip archive:
+                    Could not find EOCD
+                "#]],
+            ),
+            (
+                |_| r#"echo a tarball > "$2/onnxruntime.tar.gz""#.to_owned(),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    there is none
+                "#]],
+            ),
+            (
+                |_| "echo Looking around; echo ERROR: No network. >&2; exit 1".to_owned(),
+                expect![[r#"
+                    sh HOME/python -m pip download failed:
+                    ERROR:
+                    No network
+                "#]],
+            ),
+            (
+                |_| r#"cd "$2"; echo half > onnxruntime.whl; kill $$"#.to_owned(),
+                expect![[r#"
+                    sh HOME/python -m pip download failed:
+                    signal:
+                    15 (SIGTERM)
+                "#]],
+            ),
+        ];
+        for (script, expected) in cases {
+            let home = Home::new();
+            let surroundings = home.surroundings(&script(&home));
+            let error = quietly(&RuntimeOptions::default(), &surroundings).unwrap_err();
+            let (_, error) = error.split_once("; pip: ").unwrap();
+            let (error, _) = error.split_once("; to go on").unwrap();
+            expected.assert_eq(&home.normal(error.replace(": ", ":\n")));
+            assert!(home.names_in_cache().is_empty(), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_python_without_pip_is_passed_over() {
+        let home = Home::new();
+        let mut surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+        let none = vec![home.path("no-python").to_str().unwrap().to_owned()];
+        surroundings.pythons.insert(0, none);
+        surroundings.pythons.insert(1, vec!["false".to_owned()]);
+        let located = quietly(&RuntimeOptions::default(), &surroundings).unwrap();
+        assert_eq!(located.source, Source::Fetched);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_was_tried_and_what_helps_is_said() {
+        type Change = fn(&Home, &mut RuntimeOptions, &mut Surroundings);
+        let cases: [(Change, Expect); 7] = [
+            (
+                |_, _, surroundings| surroundings.pin = None,
+                expect![[r#"
+                    beside the executable: no PLAIN in HOME/beside;
+                    pip: no official build of 1.32.0 is known for OS on ARCH;
+                    to go on, build or install ONNX Runtime for this machine"#]],
+            ),
+            (
+                |_, _, surroundings| surroundings.cache = None,
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: this user has no cache directory;
+                    to go on, set INTERLINE_CACHE_DIR"#]],
+            ),
+            (
+                |_, _, surroundings| surroundings.beside = None,
+                expect![[r#"
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: sh HOME/python -m pip download failed: exit status: 1;
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+            (
+                |_, options, _| options.offline = true,
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: not used, being offline;
+                    to go on, run once without --offline"#]],
+            ),
+            (
+                |home, options, _| {
+                    home.write(home.cached(), "a lib");
+                    options.offline = true;
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is corrupt (5 bytes instead of 10);
+                    pip: not used, being offline;
+                    to go on, run once without --offline"#]],
+            ),
+            (
+                |home, _, surroundings| {
+                    let none = home.path("no-python").to_str().unwrap().to_owned();
+                    surroundings.pythons = vec![vec![none], vec!["false".to_owned()]];
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: found no Python with pip (HOME/no-python: No such file or directory (os error 2), false: exit status: 1);
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+            (
+                |home, _, _| {
+                    home.write("cache", "a file in the way");
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: Not a directory (os error 20);
+                    pip: cannot create HOME/cache/onnxruntime-1.32.0: Not a directory (os error 20);
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+        ];
+        for (change, expected) in cases {
+            let home = Home::new();
+            let mut surroundings = home.surroundings("exit 1");
+            let mut options = RuntimeOptions::default();
+            change(&home, &mut options, &mut surroundings);
+            let error = home.normal(quietly(&options, &surroundings).unwrap_err());
+            let (start, rest) = error.split_once(": not given;\n").unwrap();
+            assert_eq!(
+                start,
+                "found no ONNX Runtime library;\ntried --runtime and ORT_DYLIB_PATH"
+            );
+            let (rest, remedy) = rest.split_once(", or ").unwrap_or_default();
+            assert_eq!(
+                remedy,
+                "name an ONNX Runtime library with --runtime PATH or ORT_DYLIB_PATH\n"
+            );
+            expected.assert_eq(rest);
+        }
+    }
+
+    #[test]
+    fn a_named_library_must_be_a_file() {
+        let home = Home::new();
+        fs::create_dir(home.path("folder")).unwrap();
+        for (name, expected) in [
+            (
+                "nothing",
+                expect![[r#"
+                    --runtime names HOME/nothing, which does not exist;
+                    name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+                "#]],
+            ),
+            (
+                "folder",
+                expect![[r#"
+                    --runtime names HOME/folder, which is not a file;
+                    name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+                "#]],
+            ),
+        ] {
+            let options = RuntimeOptions {
+                library: Some(home.path(name)),
+                ..RuntimeOptions::default()
+            };
+            let surroundings = home.surroundings("exit 1");
+            let error = quietly(&options, &surroundings).unwrap_err();
+            expected.assert_eq(&home.normal(error));
+
+            let surroundings = Surroundings {
+                named: options.library,
+                ..surroundings
+            };
+            let by_variable = quietly(&RuntimeOptions::default(), &surroundings).unwrap_err();
+            assert!(
+                by_variable.starts_with("ORT_DYLIB_PATH names "),
+                "{by_variable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_relative_name_is_made_absolute() {
+        let options = RuntimeOptions {
+            library: Some("Cargo.toml".into()),
+            ..RuntimeOptions::default()
+        };
+        let located = quietly(&options, &Home::new().surroundings("exit 1")).unwrap();
+        // Cargo runs tests in the folder of the package.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(located.path, path);
+    }
+
+    #[test]
+    fn what_is_no_library_does_not_load() {
+        let home = Home::new();
+        let options = RuntimeOptions {
+            library: Some(home.write("text", "no library")),
+            ..RuntimeOptions::default()
+        };
+        let error = Runtime::load(&options, &mut |_| {})
+            .unwrap_err()
+            .to_string();
+        let start = "--runtime names HOME/text, which is not a loadable ONNX Runtime library (";
+        let error = home.normal(error);
+        assert!(error.starts_with(start), "{error}");
+        // The attempt does not stand in the way of the next.
+        let again = Runtime::load(&options, &mut |_| {})
+            .unwrap_err()
+            .to_string();
+        assert_eq!(home.normal(again), error);
+    }
+
+    #[test]
+    fn a_library_that_nobody_named_is_to_be_deleted() {
+        for source in [Source::Beside, Source::Cache, Source::Fetched] {
+            let home = Home::new();
+            let located = Located {
+                path: home.write("text", "no library"),
+                source,
+            };
+            let mut process = Process {
+                library: None,
+                environment: None,
+            };
+            let error = process
+                .environment(&located, &RuntimeOptions::default())
+                .unwrap_err();
+            assert!(matches!(error, RuntimeError::Unusable { .. }), "{error}");
+            assert!(
+                error.to_string().contains("; delete it to have "),
+                "{error}"
+            );
+            assert_eq!(process.library, None);
+        }
+    }
+
+    #[test]
+    fn one_process_loads_one_library() {
+        let home = Home::new();
+        let mut process = Process {
+            library: Some(home.write("first", "")),
+            environment: None,
+        };
+        let located = Located {
+            path: home.write("second", ""),
+            source: Source::Explicit,
+        };
+        let error = process
+            .environment(&located, &RuntimeOptions::default())
+            .unwrap_err();
+        expect![[r#"
+            cannot load HOME/second: this process has loaded ONNX Runtime from HOME/first and can load only one;
+            restart it to change the library
+        "#]].assert_eq(&home.normal(error));
+    }
+
+    #[test]
+    fn a_version_is_read_off_the_file() {
+        let pinned = Pin::for_this_machine().map(|pin| ("renamed", pin.size, VERSION));
+        let table = [
+            ("libonnxruntime.so.1.32.0", 1, "1.32.0"),
+            ("libonnxruntime.1.27.1.dylib", 1, "1.27.1"),
+            ("libonnxruntime.so.1", 1, "unknown"),
+            ("libonnxruntime.so", 1, "unknown"),
+            ("onnxruntime.dll", 1, "unknown"),
+            ("nothing", 0, "unknown"),
+        ];
+        for (name, size, expected) in table.into_iter().chain(pinned) {
+            let home = Home::new();
+            if size > 0 {
+                let file = fs::File::create(home.path(name)).unwrap();
+                file.set_len(size).unwrap();
+            }
+            assert_eq!(version_of(&home.path(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_version_is_read_behind_links() {
+        let home = Home::new();
+        let link = home.path("libonnxruntime.so");
+        let library = home.write("libonnxruntime.so.1.30.2", "");
+        std::os::unix::fs::symlink(library, &link).unwrap();
+        assert_eq!(version_of(&link), "1.30.2");
+    }
+
+    #[test]
+    fn a_provider_has_one_name() {
+        for provider in <Provider as clap::ValueEnum>::value_variants() {
+            let name = provider.to_string();
+            let flag = clap::ValueEnum::to_possible_value(provider).unwrap();
+            assert_eq!(flag.get_name(), name);
+            assert_eq!(serde_json::to_value(provider).unwrap(), *name);
+        }
     }
 }

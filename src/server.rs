@@ -10,6 +10,9 @@
 //! - The number of handlers at once is high, because `$/cancelRequest` and `didChange` need a place
 //!   too.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -39,6 +42,7 @@ use crate::lsp::inline_completion::{
     DidPartiallyAcceptCompletionParams, DidShowCompletionParams, inline_items, menu_items,
     request_id,
 };
+use crate::lsp::messages;
 use crate::lsp::position::{self, PositionEncoding};
 use crate::lsp::status::{DidChangeStatus, Status};
 
@@ -72,9 +76,18 @@ where
         Server::did_partially_accept,
     )
     .finish();
-    let server = tower_lsp::Server::new(input, output, socket).concurrency_level(CONCURRENCY);
+    let (well_formed, passed) = tokio::io::simplex(1 << 16);
+    let server = tower_lsp::Server::new(well_formed, output, socket).concurrency_level(CONCURRENCY);
+    let pass = async move {
+        if let Err(error) = messages::pass(input, passed).await {
+            tracing::error!("the client's messages end: {error}");
+        }
+        // The server answers what it has, and ends with its input.
+        std::future::pending().await
+    };
     tokio::select! {
         () = server.serve(service) => {}
+        () = pass => {}
         () = end.client_gone.notified() => tracing::info!("the client's process is gone"),
     }
     end.shut_down.load(Ordering::Relaxed)

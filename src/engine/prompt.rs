@@ -37,9 +37,9 @@ pub struct Prompt {
 /// The suffix takes at most one part in this many of the budget.
 const SUFFIX_SHARE: usize = 4;
 
-/// When the prefix outgrows the budget its left edge moves on by this many bytes at once, because
-/// every move costs a whole prefill.
-const EDGE_STEP: usize = 1024;
+/// When the prefix outgrows the budget its left edge moves on by this many bytes for each token of the
+/// budget at once, about a third of the prompt, because every move costs a whole prefill.
+const EDGE_STEP: usize = 1;
 
 /// Builds prompts, and remembers the tokens of the pieces of text it has seen: a keystroke tokenizes
 /// a few lines and not the whole window.
@@ -118,7 +118,7 @@ impl PromptBuilder {
     /// The end of the prefix, from the first edge from which it fits the budget.
     fn prefix(&mut self, tokenizer: &Tokenizer, hole: &Hole, budget: usize) -> Vec<u32> {
         let mut ids = Vec::new();
-        for edge in edges(hole) {
+        for edge in edges(hole, budget * EDGE_STEP) {
             ids.clear();
             for piece in pieces(&hole.prefix[edge..]) {
                 ids.extend_from_slice(&self.piece(tokenizer, piece));
@@ -141,20 +141,16 @@ impl PromptBuilder {
     }
 }
 
-/// Where the prefix may begin: at each step of the file, moved to the next line.
-fn edges(hole: &Hole) -> impl Iterator<Item = usize> {
-    let Hole {
-        prefix,
-        prefix_start,
-        ..
-    } = hole;
-    let first = EDGE_STEP - prefix_start % EDGE_STEP;
-    let steps = (first..=prefix.len()).step_by(EDGE_STEP).map(|step| {
-        let step = prefix.ceil_char_boundary(step);
+/// Where the prefix may begin: at each multiple of `step` in the file, moved to the next line.
+fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
+    let step = step.max(1);
+    let first = step - hole.prefix_start % step;
+    let steps = (first..=hole.prefix.len()).step_by(step).map(move |edge| {
+        let edge = hole.prefix.ceil_char_boundary(edge);
         // A file of one long line has no line to begin with.
-        match prefix[step..].find('\n') {
-            Some(line) if line < EDGE_STEP => step + line + 1,
-            _ => step,
+        match hole.prefix[edge..].find('\n') {
+            Some(line) if line < step => edge + line + 1,
+            _ => edge,
         }
     });
     std::iter::once(0).chain(steps)

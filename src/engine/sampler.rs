@@ -88,15 +88,37 @@ impl Sampler {
 }
 
 fn greedy(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
-    let mut best = None;
-    let mut highest = f32::NEG_INFINITY;
+    // The highest is nearly always allowed, and to find it alone is a fifth of the work.
+    let highest = highest(logits);
+    let best = logits.iter().position(|logit| *logit == highest);
+    if let Some(best) = best.map(|best| best as u32).filter(|best| allowed(*best)) {
+        return Some(best);
+    }
+    let mut best = (None, f32::NEG_INFINITY);
     for (token, logit) in (0..).zip(logits) {
-        if *logit > highest && allowed(token) {
-            highest = *logit;
-            best = Some(token);
+        if *logit > best.1 && allowed(token) {
+            best = (Some(token), *logit);
         }
     }
-    best
+    best.0
+}
+
+/// The highest logit. In lanes, because the compiler may not reorder one comparison after another.
+fn highest(logits: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+            *lane = higher(*lane, *logit);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, higher)
 }
 
 #[cfg(test)]

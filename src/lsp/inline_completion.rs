@@ -88,7 +88,6 @@ pub fn menu_items(
         // What fits depends on every character, and the server knows it at no cost.
         is_incomplete: true,
         items: items.collect(),
-        ..CompletionList::default()
     }
 }
 

@@ -42,7 +42,10 @@ impl OnnxLm {
             runtime.fall_back(format!("the model does not load on it: {error}"));
             loaded = runtime.session_builder()?.commit_from_file(path);
         }
-        let session = loaded.map_err(|error| wrong(error.to_string()))?;
+        let session = loaded.map_err(|error| {
+            // Its own words name the file of weights only when that is missing.
+            wrong(format!("{error}; copy the model folder again"))
+        })?;
         let slots = cache_slots(&session, path).map_err(wrong)?;
         let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
         Ok(Self {

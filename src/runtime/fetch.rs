@@ -1,9 +1,8 @@
 //! Fetches the ONNX Runtime library: pip brings the official wheel, the library in it is checked
 //! against a pinned hash and moved into the cache in one step.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -14,14 +13,16 @@ use sha2::{Digest, Sha256};
 /// The release that is fetched.
 pub(super) const VERSION: &str = "1.32.0";
 
-/// A command that runs Python: the program and its first arguments.
-pub(super) type Python = Vec<OsString>;
+/// A command that runs Python: the program, then its first arguments.
+pub(super) type Python = Vec<String>;
 
 /// The official build for one kind of machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pin {
-    os: &'static str,
-    arch: &'static str,
+    /// The machine's [`std::env::consts::OS`].
+    pub(super) os: &'static str,
+    /// The machine's [`std::env::consts::ARCH`].
+    pub(super) arch: &'static str,
     /// The platform tag of the wheel.
     pub(super) platform: &'static str,
     /// The library's name in the wheel.
@@ -78,17 +79,10 @@ const PINS: [Pin; 5] = [
 impl Pin {
     /// The build for this machine, if there is an official one.
     pub(super) fn for_this_machine() -> Option<Self> {
+        use std::env::consts::{ARCH, OS};
         // The Linux builds need glibc.
-        if cfg!(target_env = "musl") {
-            return None;
-        }
-        Self::for_machine(std::env::consts::OS, std::env::consts::ARCH)
-    }
-
-    pub(super) fn for_machine(os: &str, arch: &str) -> Option<Self> {
-        PINS.iter()
-            .find(|pin| pin.os == os && pin.arch == arch)
-            .cloned()
+        let official = |pin: &Self| pin.os == OS && pin.arch == ARCH && !cfg!(target_env = "musl");
+        PINS.into_iter().find(official)
     }
 
     /// The library's file name.
@@ -99,11 +93,13 @@ impl Pin {
 
 /// The commands that may run Python, the best first.
 pub(super) fn pythons() -> Vec<Python> {
-    let mut pythons = vec![vec!["python3".into()], vec!["python".into()]];
-    if cfg!(windows) {
-        pythons.push(vec!["py".into(), "-3".into()]);
-    }
-    pythons
+    let commands: &[&[&str]] = if cfg!(windows) {
+        &[&["python3"], &["python"], &["py", "-3"]]
+    } else {
+        &[&["python3"], &["python"]]
+    };
+    let owned = |command: &&[&str]| command.iter().map(ToString::to_string).collect();
+    commands.iter().map(owned).collect()
 }
 
 /// Fetches the library into `directory`, which need not exist, and answers its path.
@@ -127,11 +123,12 @@ pub(super) fn fetch(
     progress(&format!(
         "fetching ONNX Runtime {VERSION} with pip (about 30 MB, once)"
     ));
-    download(pin, &python, work.path())?;
-    let wheel = sole_wheel(work.path())?;
-    let fresh = work.path().join("library");
-    unpack(pin, &wheel, &fresh)
+    download(pin, python, work.path())?;
+    let library = unpack(pin, work.path())
         .with_context(|| format!("the wheel for {} is not as expected", pin.platform))?;
+    let fresh = work.path().join("library");
+    write_through(&fresh, &library)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
 
     let path = directory.join(pin.file_name());
     if let Err(error) = fs::rename(&fresh, &path) {
@@ -152,12 +149,9 @@ const WORK_PREFIX: &str = ".fetch-";
 fn remove_stale(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(WORK_PREFIX);
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok();
-        let age = age.and_then(|modified| modified.elapsed().ok());
-        if ours && age.is_some_and(|age| age > Duration::from_hours(24)) {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+        if ours && age > Some(Duration::from_hours(24)) {
             // Only tidiness: a failure must not stop the fetch.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -165,14 +159,12 @@ fn remove_stale(directory: &Path) {
 }
 
 /// The first Python with pip. Asked first, so that a later failure is about the download.
-fn find_pip(pythons: &[Python], work: &Path) -> anyhow::Result<Python> {
+fn find_pip<'a>(pythons: &'a [Python], work: &Path) -> anyhow::Result<&'a Python> {
     let mut problems = Vec::new();
     for python in pythons {
-        let name = display(python);
-        match run_pip(python, work, &["--version".into()]) {
-            Ok(output) if output.status.success() => return Ok(python.clone()),
-            Ok(output) => problems.push(format!("{name}: {}", last_words(&output))),
-            Err(error) => problems.push(format!("{name}: {error}")),
+        match run_pip(python, work, &["--version"]) {
+            Ok(()) => return Ok(python),
+            Err(error) => problems.push(format!("{}: {error}", python.join(" "))),
         }
     }
     bail!("found no Python with pip ({})", problems.join(", "))
@@ -180,7 +172,7 @@ fn find_pip(pythons: &[Python], work: &Path) -> anyhow::Result<Python> {
 
 fn download(pin: &Pin, python: &Python, work: &Path) -> anyhow::Result<()> {
     // Fixed tags, so that the wheel is the same whatever Python runs pip.
-    let mut arguments: Vec<OsString> = [
+    let arguments = [
         "download",
         "--no-deps",
         "--only-binary=:all:",
@@ -192,106 +184,149 @@ fn download(pin: &Pin, python: &Python, work: &Path) -> anyhow::Result<()> {
         "--platform",
         pin.platform,
         "-d",
-    ]
-    .map(OsString::from)
-    .to_vec();
-    arguments.push(work.into());
-    arguments.push(format!("onnxruntime=={VERSION}").into());
-    let output = run_pip(python, work, &arguments)
-        .with_context(|| format!("cannot run {}", display(python)))?;
-    ensure!(
-        output.status.success(),
-        "{} -m pip download failed: {}",
-        display(python),
-        last_words(&output)
-    );
-    Ok(())
+        ".",
+        &format!("onnxruntime=={VERSION}"),
+    ];
+    run_pip(python, work, &arguments)
+        .with_context(|| format!("{} -m pip download failed", python.join(" ")))
 }
 
-/// Runs pip with its output captured: our own standard output may be a protocol stream.
-fn run_pip(python: &Python, work: &Path, arguments: &[OsString]) -> io::Result<Output> {
-    let Some((program, first)) = python.split_first() else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    Command::new(program)
-        .args(first)
+/// Runs pip in the folder `work` with its output captured: our own standard output may be a
+/// protocol stream.
+fn run_pip(python: &Python, work: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(&python[0])
+        .args(&python[1..])
         .args(["-m", "pip"])
         .args(arguments)
         // Python imports from the current directory, which may hold a stranger's project.
         .current_dir(work)
         .stdin(Stdio::null())
-        .output()
+        .output()?;
+    ensure!(output.status.success(), last_words(&output));
+    Ok(())
 }
 
-fn display(python: &Python) -> String {
-    python.join(" ".as_ref()).to_string_lossy().into_owned()
-}
-
-/// The end of what a command said, in one line.
+/// The end of what a command said, in one line. Three lines, because when there is no network pip
+/// says so before it says that nothing was found.
 fn last_words(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said
         .lines()
-        .map(str::trim)
+        .map(|line| line.trim().trim_end_matches('.'))
         .filter(|line| !line.is_empty())
         .collect();
-    let end = lines[lines.len().saturating_sub(3)..].join(" / ");
-    let end: String = end.chars().take(500).collect();
-    match end.is_empty() {
-        true => output.status.to_string(),
-        false => end.trim_end_matches('.').to_owned(),
+    match &lines[lines.len().saturating_sub(3)..] {
+        [] => output.status.to_string(),
+        end => end.join(" / "),
     }
 }
 
-fn sole_wheel(directory: &Path) -> anyhow::Result<PathBuf> {
-    fs::read_dir(directory)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+/// The library out of the only wheel in the folder `work`; fails unless it is the pinned one.
+fn unpack(pin: &Pin, work: &Path) -> anyhow::Result<Vec<u8>> {
+    let wheel = fs::read_dir(work)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("pip brought no wheel")
-}
-
-/// Copies the library out of the wheel, and fails unless it is the pinned one.
-fn unpack(pin: &Pin, wheel: &Path, target: &Path) -> anyhow::Result<()> {
+        .context("there is none")?;
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let member = archive
         .by_name(pin.member)
         .with_context(|| format!("no {}", pin.member))?;
-    let mut file = File::create_new(target)?;
-    let mut hash = Sha256::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 1 << 16];
-    // One byte more than pinned is enough to see that the size is wrong.
-    let mut member = member.take(pin.size + 1);
-    loop {
-        let count = match member.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot unpack {}", pin.member));
-            }
-        };
-        hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count])?;
-        size += count as u64;
-    }
     ensure!(
-        size == pin.size,
-        "{} does not have the pinned size of {} bytes",
+        member.size() == pin.size,
+        "{} has {} bytes instead of the pinned {}",
         pin.member,
+        member.size(),
         pin.size
     );
-    let digest: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut library = Vec::new();
+    // The size was only claimed so far: the limit keeps a lie from filling the memory.
+    member
+        .take(pin.size)
+        .read_to_end(&mut library)
+        .with_context(|| format!("cannot unpack {}", pin.member))?;
+    let digest = hex::encode(Sha256::digest(&library));
     ensure!(
         digest == pin.sha256,
         "{} has SHA-256 {digest} instead of the pinned {}",
         pin.member,
         pin.sha256
     );
-    file.sync_all()?;
-    Ok(())
+    Ok(library)
+}
+
+/// Writes a file that is whole on the disk before it gets its final name.
+fn write_through(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+#[cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "a shell script stands in for Python"
+    )
+)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn pins_are_well_formed() {
+        let minor = VERSION.split('.').nth(1).unwrap().parse::<u32>().unwrap();
+        assert!(minor >= ort::MINOR_VERSION, "ort does not load {VERSION}");
+        let machines: HashSet<_> = PINS.iter().map(|pin| (pin.os, pin.arch)).collect();
+        assert_eq!(machines.len(), PINS.len());
+        for pin in PINS {
+            let versioned = pin.file_name().contains(VERSION);
+            assert_eq!(versioned, pin.os != "windows", "{pin:?}");
+            let hash = hex::decode(pin.sha256).unwrap();
+            assert_eq!(hex::encode(&hash), pin.sha256, "not in lower case: {pin:?}");
+            assert_eq!(hash.len(), 32, "{pin:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_old_work_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let hours = |hours| SystemTime::now() - Duration::from_hours(hours);
+        for (name, age, kept) in [
+            (".fetch-old", 25, false),
+            (".fetch-running", 23, true),
+            ("libonnxruntime.so", 25, true),
+        ] {
+            let directory = home.path().join(name);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("half.whl"), "half").unwrap();
+            let opened = File::open(&directory).unwrap();
+            opened.set_modified(hours(age)).unwrap();
+            remove_stale(home.path());
+            assert_eq!(directory.exists(), kept, "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn last_words_are_short() {
+        use std::os::unix::process::ExitStatusExt;
+        for (stderr, expected) in [
+            ("", "exit status: 2"),
+            ("\n  \n", "exit status: 2"),
+            ("No module named pip.\n", "No module named pip"),
+            ("a\nb\n\n c \r\nd.\n", "b / c / d"),
+        ] {
+            let output = Output {
+                status: std::process::ExitStatus::from_raw(2 << 8),
+                stdout: b"said aside".to_vec(),
+                stderr: stderr.into(),
+            };
+            assert_eq!(last_words(&output), expected, "{stderr:?}");
+        }
+    }
 }

@@ -1,9 +1,6 @@
 //! Law (cache truth), on the shipped model: logits after any reuse equal those of a cold prompt;
 //! exactly, because a prompt always ends with a batch, and within a margin where tokens that were
 //! written one at a time are kept as a part of it.
-#![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
-
-mod support;
 
 use interline::engine::cancel::Cancel;
 use interline::engine::decoder::Decoder;
@@ -11,6 +8,8 @@ use interline::model::CausalLm;
 use interline::model::onnx::OnnxLm;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+use crate::support;
 
 /// Logits of a prefill that kept tokens of one-token steps may differ from a cold prompt's by this
 /// much. Measured: see the assertion's message; `MatMulNBits` has another kernel for one row.
@@ -63,7 +62,7 @@ fn reuse_equals_a_cold_prompt() {
     let mut model = support::model();
     let source = model
         .tokenizer
-        .encode(include_str!("../src/engine/stop.rs"));
+        .encode(include_str!("../../src/engine/stop.rs"));
     let lm = &mut model.causal_lm;
     let mut rng = SmallRng::seed_from_u64(1);
     let mut decoder = Decoder::new(lm, 512).unwrap();
@@ -101,7 +100,7 @@ fn kept_steps_stay_within_the_margin() {
     let mut model = support::model();
     let source = model
         .tokenizer
-        .encode(include_str!("../src/engine/stop.rs"));
+        .encode(include_str!("../../src/engine/stop.rs"));
     let lm = &mut model.causal_lm;
     let mut decoder = Decoder::new(lm, 512).unwrap();
     let mut worst = 0.0_f32;

@@ -1,0 +1,658 @@
+//! The laws of the server, over a connection in memory and with a scripted model.
+//!
+//! `start` begins a session, `open` opens a document with the cursor at `$0`, `ask` asks for ghost
+//! text there, and `end` shuts down by protocol and fails on an answer nobody waited for.
+
+use std::sync::mpsc;
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::engine::tests::{Scripted, scripted};
+use crate::lsp::client::Client as TestClient;
+use crate::model::Model;
+
+const URI: &str = "file:///project/a.py";
+
+struct TestServer {
+    client: TestClient,
+    server: JoinHandle<bool>,
+    cursor: Value,
+    version: i32,
+}
+
+/// The two ends with which a test holds the model: passes that have begun, and the word to go on.
+struct Gate {
+    begun: mpsc::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+}
+
+fn gated(says: &str) -> (Model<Scripted>, Gate) {
+    let mut model = scripted(says);
+    let (begun_sender, begun) = mpsc::channel();
+    let (go_on, go_on_receiver) = mpsc::channel();
+    model.causal_lm.gate = Some((begun_sender, go_on_receiver));
+    (model, Gate { begun, go_on })
+}
+
+impl Gate {
+    /// Lets the model warm up, and holds the first pass that belongs to a request.
+    async fn warm_up(&self, engine: &Engine) {
+        let mut state = engine.state();
+        while matches!(*state.borrow(), EngineState::Loading(_)) {
+            self.go_on.send(()).unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(state.borrow_and_update().clone() != EngineState::Failed(String::new()));
+    }
+}
+
+impl TestServer {
+    async fn start_with(engine: Engine, initialize: Value) -> Self {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (input, output) = tokio::io::split(far);
+        let engine = Arc::new(engine);
+        let start: StartEngine = Arc::new(move |_| engine.clone());
+        let server = tokio::spawn(serve(input, output, Options::default(), start));
+        let mut client = TestClient::new(near);
+        client.request("initialize", initialize).await.unwrap();
+        client.notify("initialized", json!({})).await.unwrap();
+        Self {
+            client,
+            server,
+            cursor: Value::Null,
+            version: 1,
+        }
+    }
+
+    /// A server whose model writes `says` and is ready.
+    async fn start(says: &str) -> Self {
+        Self::start_ready(scripted(says)).await
+    }
+
+    async fn start_ready(model: Model<Scripted>) -> Self {
+        let engine = Engine::spawn(move |_| Ok::<_, String>(model));
+        let mut state = engine.state();
+        let ready = |state: &EngineState| matches!(state, EngineState::Ready(_));
+        state.wait_for(ready).await.unwrap();
+        Self::start_with(engine, json!({"capabilities": {}})).await
+    }
+
+    async fn open_as(&mut self, uri: &str, text: &str) {
+        let before = &text[..text.find("$0").unwrap()];
+        let line = before.matches('\n').count();
+        let character = before.rsplit('\n').next().unwrap().encode_utf16().count();
+        self.cursor = json!({"line": line, "character": character});
+        let document = json!({
+            "uri": uri, "languageId": "python", "version": self.version,
+            "text": text.replacen("$0", "", 1),
+        });
+        self.notify("textDocument/didOpen", json!({"textDocument": document}))
+            .await;
+    }
+
+    async fn open(&mut self, text: &str) {
+        self.open_as(URI, text).await;
+    }
+
+    /// Types at the cursor, which moves on.
+    async fn type_text(&mut self, text: &str) {
+        self.version += 1;
+        let range = json!({"start": self.cursor, "end": self.cursor});
+        let params = json!({
+            "textDocument": {"uri": URI, "version": self.version},
+            "contentChanges": [{"range": range, "text": text}],
+        });
+        let character = self.cursor["character"].as_u64().unwrap();
+        self.cursor["character"] = json!(character + text.encode_utf16().count() as u64);
+        self.notify("textDocument/didChange", params).await;
+    }
+
+    fn params(&self, uri: &str) -> Value {
+        json!({
+            "textDocument": {"uri": uri}, "position": self.cursor, "context": {"triggerKind": 2},
+        })
+    }
+
+    async fn send(&mut self) -> i64 {
+        let params = self.params(URI);
+        self.client
+            .send("textDocument/inlineCompletion", params)
+            .await
+            .unwrap()
+    }
+
+    async fn ask_in(&mut self, uri: &str) -> Value {
+        let params = self.params(uri);
+        self.client
+            .request("textDocument/inlineCompletion", params)
+            .await
+            .unwrap()
+    }
+
+    async fn ask(&mut self) -> Value {
+        self.ask_in(URI).await
+    }
+
+    async fn notify(&mut self, method: &str, params: Value) {
+        self.client.notify(method, params).await.unwrap();
+    }
+
+    async fn command(&mut self, command: &str, arguments: Value) -> Value {
+        let params = json!({"command": command, "arguments": arguments});
+        self.client
+            .request("workspace/executeCommand", params)
+            .await
+            .unwrap()
+    }
+
+    /// Why the last request ended as it did.
+    async fn why(&mut self) -> String {
+        let records = self.command(WHY, json!([1])).await;
+        let message = records[0]["message"].as_str().unwrap().to_owned();
+        // What is in brackets is measured.
+        message.split(" (").next().unwrap().to_owned()
+    }
+
+    /// Waits for a notification and takes it.
+    async fn notification(&mut self, method: &str, has: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let wanted = |message: &Value| message["method"] == method && has(&message["params"]);
+            if let Some(index) = self.client.notifications.iter().position(wanted) {
+                return self.client.notifications.remove(index)["params"].take();
+            }
+            let message = self.client.receive().await.unwrap();
+            assert!(message["method"].is_string(), "nobody waits for {message}");
+            self.client.notifications.push(message);
+        }
+    }
+
+    async fn end(mut self) {
+        assert_eq!(
+            self.client.request("shutdown", Value::Null).await.unwrap(),
+            Value::Null
+        );
+        self.notify("exit", Value::Null).await;
+        assert!(self.server.await.unwrap(), "it was shut down");
+        while let Ok(message) = self.client.receive().await {
+            assert!(message["method"].is_string(), "nobody waits for {message}");
+        }
+    }
+}
+
+fn texts(answer: &Value) -> Vec<&str> {
+    let items = answer["items"].as_array().unwrap().iter();
+    items
+        .map(|item| item["insertText"].as_str().unwrap())
+        .collect()
+}
+
+fn is_empty(answer: &Value) -> bool {
+    *answer == json!({"items": []})
+}
+
+#[tokio::test]
+async fn it_says_what_it_can() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (input, output) = tokio::io::split(far);
+    let start: StartEngine =
+        Arc::new(|_| Arc::new(Engine::spawn(|_| Err::<Model<Scripted>, _>("no model"))));
+    tokio::spawn(serve(input, output, Options::default(), start));
+    let mut client = TestClient::new(near);
+    let capabilities = json!({"general": {"positionEncodings": ["utf-16", "utf-8"]}});
+    let result = client
+        .request("initialize", json!({"capabilities": capabilities}))
+        .await;
+    let expected: Expect = expect![[r#"
+        {
+          "completionProvider": {},
+          "executeCommandProvider": {
+            "commands": [
+              "interline.accept",
+              "interline.why"
+            ]
+          },
+          "inlineCompletionProvider": true,
+          "positionEncoding": "utf-8",
+          "textDocumentSync": 2
+        }"#]];
+    expected.assert_eq(&format!("{:#}", result.unwrap()["capabilities"]));
+}
+
+#[tokio::test]
+async fn ghost_text_is_what_the_model_writes() {
+    let mut server = TestServer::start("b = 2\nc = 3").await;
+    server.open("a = 1\n$0\n").await;
+    let answer = server.ask().await;
+    expect![[r#"
+        {
+          "items": [
+            {
+              "command": {
+                "arguments": [
+                  1
+                ],
+                "command": "interline.accept",
+                "title": "Interline: accepted"
+              },
+              "insertText": "b = 2",
+              "range": {
+                "end": {
+                  "character": 0,
+                  "line": 1
+                },
+                "start": {
+                  "character": 0,
+                  "line": 1
+                }
+              }
+            }
+          ]
+        }"#]]
+    .assert_eq(&format!("{answer:#}"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_menu_has_it_too() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    let params = server.params(URI);
+    let answer = server
+        .client
+        .request("textDocument/completion", params)
+        .await
+        .unwrap();
+    assert_eq!(answer["isIncomplete"], true);
+    assert_eq!(answer["items"][0]["preselect"], true);
+    assert_eq!(answer["items"][0]["textEdit"]["newText"], "b = 2");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn it_goes_on_from_the_item_selected_in_the_menu() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\nx$0").await;
+    let mut params = server.params(URI);
+    let line_start = json!({"line": 1, "character": 0});
+    let range = json!({"start": line_start, "end": server.cursor});
+    params["context"]["selectedCompletionInfo"] = json!({"range": range, "text": "xyz = 1\n"});
+    let answer = server
+        .client
+        .request("textDocument/inlineCompletion", params)
+        .await
+        .unwrap();
+    assert_eq!(texts(&answer), ["xyz = 1\nb = 2"]);
+    assert_eq!(answer["items"][0]["range"], range);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn typing_through_needs_no_model() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    server.ask().await;
+    server.type_text("b").await;
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    assert_eq!(server.why().await, "#2 in a.py: 1 shown, typed through");
+    server.end().await;
+}
+
+/// Law (exactly one answer).
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_burst_only_the_last_has_items() {
+    let (model, gate) = gated("b = 2");
+    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
+    gate.warm_up(&engine).await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let mut bytes = Vec::new();
+    let mut ids = Vec::new();
+    for _ in 0..50 {
+        let params = server.params(URI);
+        let (id, message) = server
+            .client
+            .prepare("textDocument/inlineCompletion", params);
+        bytes.extend(TestClient::frame(&message));
+        ids.push(id);
+    }
+    server.client.send_raw(&bytes).await.unwrap();
+    // All have arrived when one that is sent after them is answered, while the model stands still.
+    server.command(WHY, json!([])).await;
+    drop(gate);
+    let last = ids.pop().unwrap();
+    for id in ids {
+        assert_eq!(
+            server.client.answer(id).await.unwrap()["result"],
+            Value::Null
+        );
+    }
+    let answer = server.client.answer(last).await.unwrap();
+    assert_eq!(texts(&answer["result"]), ["b = 2"]);
+    server.end().await;
+}
+
+/// Law (cancel reaches the model), and an answer for a request that was cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_request_ends_in_the_model() {
+    let (model, gate) = gated(&"b = 2 ".repeat(20));
+    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
+    gate.warm_up(&engine).await;
+    while gate.begun.try_recv().is_ok() {}
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let id = server.send().await;
+    gate.begun.recv().unwrap();
+    server.notify("$/cancelRequest", json!({"id": id})).await;
+    let answer = server.client.answer(id).await.unwrap();
+    assert_eq!(answer["error"]["code"], -32800);
+    assert_eq!(
+        server.why().await,
+        "#1 in a.py: nothing shown, because the client cancelled the request"
+    );
+    drop(gate.go_on);
+    // The pass that was running is the last one of that request.
+    assert_eq!(texts(&server.ask().await).len(), 1);
+    let before = gate.begun.try_iter().count();
+    assert!(
+        before < 60,
+        "the cancelled request went on: {before} passes"
+    );
+    server.end().await;
+}
+
+/// Law (no stale item).
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_for_an_older_text_is_null() {
+    let (model, gate) = gated("b = 2");
+    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
+    gate.warm_up(&engine).await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let id = server.send().await;
+    server.type_text("x").await;
+    server.command(WHY, json!([])).await;
+    drop(gate);
+    assert_eq!(
+        server.client.answer(id).await.unwrap()["result"],
+        Value::Null
+    );
+    assert_eq!(
+        server.why().await,
+        "#1 in a.py: nothing shown, because the document changed meanwhile"
+    );
+    server.end().await;
+}
+
+/// Law (order): a request sees the edits sent before it.
+#[tokio::test]
+async fn requests_see_the_edits_before_them() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("$0a = 1\n").await;
+    // A position behind the text is its end, which is where the item says it belongs.
+    let end = json!({"line": 1_000_000, "character": 0});
+    for lines in 2..12 {
+        let range = json!({"start": server.cursor, "end": server.cursor});
+        let change = json!({
+            "jsonrpc": "2.0", "method": "textDocument/didChange", "params": {
+                "textDocument": {"uri": URI, "version": lines},
+                "contentChanges": [{"range": range, "text": format!("line = {lines}\n")}],
+            },
+        });
+        let mut params = server.params(URI);
+        params["position"] = end.clone();
+        let (id, request) = server
+            .client
+            .prepare("textDocument/inlineCompletion", params);
+        let bytes = [TestClient::frame(&change), TestClient::frame(&request)].concat();
+        server.client.send_raw(&bytes).await.unwrap();
+        let answer = server.client.answer(id).await.unwrap();
+        assert_eq!(answer["result"]["items"][0]["range"]["end"]["line"], lines);
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_the_model_is_ready_the_answer_is_null() {
+    let (load, wait) = mpsc::channel::<()>();
+    let engine = Engine::spawn(move |say| {
+        say("loading the model");
+        let _ = wait.recv();
+        Ok::<_, String>(scripted("b = 2"))
+    });
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    let loading = server
+        .notification("didChangeStatus", |status| status["busy"] == true)
+        .await;
+    assert_eq!(loading["kind"], "Normal");
+    server.open("a = 1\n$0\n").await;
+    assert_eq!(server.ask().await, Value::Null);
+    drop(load);
+    let ready = server
+        .notification("didChangeStatus", |status| status["busy"] == false)
+        .await;
+    assert_eq!(
+        ready,
+        json!({"busy": false, "kind": "Normal", "message": "scripted is ready"})
+    );
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn without_a_model_the_user_is_told_why() {
+    let engine = Engine::spawn(|_| Err::<Model<Scripted>, _>("model.onnx is missing"));
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    let status = server
+        .notification("didChangeStatus", |status| status["kind"] == "Error")
+        .await;
+    assert_eq!(status["message"], "model.onnx is missing");
+    let shown = server.notification("window/showMessage", |_| true).await;
+    assert_eq!(
+        shown["message"],
+        "Interline cannot complete: model.onnx is missing"
+    );
+    server.open("a = 1\n$0\n").await;
+    assert!(is_empty(&server.ask().await));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_model_costs_one_answer() {
+    let mut model = scripted("b = 2");
+    // Not one of the ids with which the model is warmed up.
+    model.causal_lm.panics_at = model.tokenizer.encode("a.py").last().copied();
+    let mut server = TestServer::start_ready(model).await;
+    server.open("a = 1\n$0\n").await;
+    assert!(is_empty(&server.ask().await));
+    assert!(server.why().await.contains("the engine panicked"));
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server.end().await;
+}
+
+/// Law (every silence has a reason).
+#[tokio::test]
+async fn what_was_dropped_says_by_which_rule() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\nb = 2\n").await;
+    assert!(is_empty(&server.ask().await));
+    assert_eq!(
+        server.why().await,
+        "#1 in a.py: nothing shown, because what the model wrote was dropped: it repeats what \
+         follows the cursor"
+    );
+    server.open("na$0me\n").await;
+    assert!(is_empty(&server.ask().await));
+    assert_eq!(
+        server.why().await,
+        "#2 in a.py: nothing shown, because the cursor is inside a word"
+    );
+    server.end().await;
+}
+
+#[tokio::test]
+async fn secrets_are_not_read() {
+    let mut server = TestServer::start("b = 2").await;
+    let secret = "file:///project/.env";
+    server.open_as(secret, "a = 1\n$0\n").await;
+    assert!(is_empty(&server.ask_in(secret).await));
+    let status = server
+        .notification("didChangeStatus", |status| status["kind"] == "Inactive")
+        .await;
+    assert_eq!(
+        status["message"],
+        "files that match .env* are not shown to the model"
+    );
+    server.client.notifications.clear();
+    server.open("a = 1\n$0\n").await;
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server
+        .notification("didChangeStatus", |status| status["kind"] == "Normal")
+        .await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn settings_change_while_it_runs() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    let configure = |settings: Value| json!({"settings": {"interline": settings}});
+    let change = "workspace/didChangeConfiguration";
+    server
+        .notify(change, configure(json!({"disabledLanguages": ["python"]})))
+        .await;
+    assert!(is_empty(&server.ask().await));
+    assert!(
+        server
+            .why()
+            .await
+            .ends_with("completion is switched off for this language")
+    );
+    server
+        .notify(change, configure(json!({"enabledd": true})))
+        .await;
+    let shown = server.notification("window/showMessage", |_| true).await;
+    let message = shown["message"].as_str().unwrap();
+    assert!(
+        message.contains("keeps its settings") && message.contains("enabledd"),
+        "{message}"
+    );
+    assert!(is_empty(&server.ask().await));
+    server.notify(change, configure(Value::Null)).await;
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn settings_that_are_wrong_at_the_start_are_refused() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (input, output) = tokio::io::split(far);
+    let start: StartEngine = Arc::new(|_| unreachable!("the settings are refused first"));
+    tokio::spawn(serve(input, output, Options::default(), start));
+    let mut client = TestClient::new(near);
+    let params = json!({"capabilities": {}, "initializationOptions": {"provider": "tpu"}});
+    let id = client.send("initialize", params).await.unwrap();
+    let answer = client.answer(id).await.unwrap();
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("unknown variant `tpu`, expected one of"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_user_took_is_recorded() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    let item = server.ask().await["items"][0].take();
+    server
+        .notify("textDocument/didShowCompletion", json!({"item": item}))
+        .await;
+    let part = json!({"item": item, "acceptedLength": 3});
+    server
+        .notify("textDocument/didPartiallyAcceptCompletion", part)
+        .await;
+    let records = server.command(WHY, json!([])).await;
+    let message = records[0]["message"].as_str().unwrap();
+    assert!(message.ends_with(", 3 UTF-16 units taken"), "{message}");
+    let accept = &item["command"];
+    let name = accept["command"].as_str().unwrap();
+    assert_eq!(
+        server.command(name, accept["arguments"].clone()).await,
+        Value::Null
+    );
+    let records = server.command(WHY, json!([])).await;
+    assert!(records[0]["message"].as_str().unwrap().ends_with(", taken"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_input_leaves_the_server_alive() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    let cursor = server.cursor.clone();
+
+    let garbage = b"Content-Length: 9\r\n\r\n{\"oops\": ";
+    server.client.send_raw(garbage).await.unwrap();
+
+    let id = server
+        .client
+        .send("no/such/method", json!({}))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.client.answer(id).await.unwrap()["error"]["code"],
+        -32601
+    );
+    let id = server
+        .client
+        .send("textDocument/inlineCompletion", json!({"position": 3}))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.client.answer(id).await.unwrap()["error"]["code"],
+        -32602
+    );
+
+    let closed = json!({
+        "textDocument": {"uri": "file:///closed.py", "version": 1},
+        "contentChanges": [{"text": "x"}],
+    });
+    server.notify("textDocument/didChange", closed).await;
+    assert!(is_empty(&server.ask_in("file:///closed.py").await));
+
+    server.cursor = json!({"line": 4_000_000_000_u32, "character": 4_000_000_000_u32});
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+
+    server.cursor = cursor;
+    server.version = -7;
+    server.type_text("x").await;
+    assert!(!server.ask().await.is_null());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_document_may_be_large_or_one_line_or_binary() {
+    let mut server = TestServer::start("b = 2").await;
+    server
+        .open(&format!("{}$0\n", "value = 1\n".repeat(2 << 20)))
+        .await;
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server
+        .open(&format!("x = [{}\n$0", "1, ".repeat(1 << 19)))
+        .await;
+    assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server.open("\u{0}\u{1}ELF\n$0").await;
+    assert!(is_empty(&server.ask().await));
+    assert!(server.why().await.ends_with("the file is binary"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_exit_without_shutdown_is_told() {
+    let mut server = TestServer::start("b = 2").await;
+    server.notify("exit", Value::Null).await;
+    assert!(!server.server.await.unwrap());
+}

@@ -1,0 +1,8 @@
+//! Tests on the model that comes with Interline, run by ONNX Runtime.
+#![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
+
+mod broken_folders;
+mod key_value_cache;
+
+mod server;
+mod support;
