@@ -89,7 +89,11 @@ pub fn run() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = tokio::runtime::Runtime::new();
+    // One thread, for nothing computes on it (the model has its own), and what is handed on within a
+    // thread waits for no other to wake up.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let done = runtime.context("cannot start tokio").and_then(|runtime| {
         let done = runtime.block_on(dispatch(arguments));
         // A thread that reads standard input cannot be woken, and there is nothing to wait for.

@@ -367,6 +367,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 pub(crate) mod tests {
     use std::sync::mpsc;
 
+    use tokio::sync::mpsc::UnboundedSender;
+
     use super::*;
     use crate::model::fim_template::FimTemplate;
     use crate::model::tests::{manifest, tokenizer};
@@ -384,7 +386,7 @@ pub(crate) mod tests {
         /// Panics at the first pass with this token.
         pub(crate) panics_at: Option<u32>,
         /// Says that a pass begins, and waits for the word to go on, if the other end is there.
-        pub(crate) gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
+        pub(crate) gate: Option<(UnboundedSender<()>, mpsc::Receiver<()>)>,
     }
 
     impl Scripted {

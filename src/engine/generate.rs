@@ -51,13 +51,12 @@ pub fn generate<M: CausalLm>(
     let (reason, keep) = loop {
         let Model { tokenizer, fim, .. } = &*model;
         // Law (special tokens never leak): they cannot be chosen, but for the end.
-        let token = sampler.sample(decoder.logits(), |token| {
-            let bytes = tokenizer.bytes(token);
-            match bytes {
-                [] => healing.is_empty() && fim.end.contains(&token),
-                _ => bytes.starts_with(healing) || healing.starts_with(bytes),
-            }
-        });
+        let token = match healing {
+            [] => sampler.sample(decoder.logits(), |token| {
+                !tokenizer.bytes(token).is_empty() || fim.end.contains(&token)
+            }),
+            start => sampler.sample_among(decoder.logits(), tokenizer.beginning(start)),
+        };
         let Some(token) = token.filter(|token| !fim.end.contains(token)) else {
             break (FinishReason::End, text.text().len());
         };

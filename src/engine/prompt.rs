@@ -70,7 +70,8 @@ impl PromptBuilder {
         let mut file = Vec::new();
         if let Some(marker) = fim.file {
             file.push(marker);
-            file.extend(tokenizer.encode(&format!("{}\n", hole.file_name)));
+            let name = format!("{}\n", hole.file_name);
+            file.extend_from_slice(&self.piece(tokenizer, &name));
         }
         let markers = file.len() + 3;
         let suffix = self.suffix(tokenizer, &hole.suffix, budget / SUFFIX_SHARE);
@@ -117,18 +118,26 @@ impl PromptBuilder {
 
     /// The end of the prefix, from the first edge from which it fits the budget.
     fn prefix(&mut self, tokenizer: &Tokenizer, hole: &Hole, budget: usize) -> Vec<u32> {
-        let mut ids = Vec::new();
+        let mut segments = Vec::new();
+        let (mut start, mut left) = (hole.prefix.len(), budget);
+        // From the cursor on, so that nothing is read that the prompt has no room for.
         for edge in edges(hole, budget * EDGE_STEP) {
-            ids.clear();
-            for piece in pieces(&hole.prefix[edge..]) {
+            let mut ids = Vec::new();
+            for piece in pieces(&hole.prefix[edge.min(start)..start]) {
                 ids.extend_from_slice(&self.piece(tokenizer, piece));
             }
-            if ids.len() <= budget {
-                return ids;
+            if ids.len() > left {
+                // Even one step is too dense. This moves with each key, but only in such a text.
+                if left == budget {
+                    return ids.split_off(ids.len() - budget);
+                }
+                break;
             }
+            left -= ids.len();
+            start = edge.min(start);
+            segments.push(ids);
         }
-        // Even the last step is too dense. This moves with each key, but only in such a text.
-        ids.split_off(ids.len() - budget.min(ids.len()))
+        segments.into_iter().rev().flatten().collect()
     }
 
     fn piece(&mut self, tokenizer: &Tokenizer, piece: &str) -> Arc<[u32]> {
@@ -141,19 +150,21 @@ impl PromptBuilder {
     }
 }
 
-/// Where the prefix may begin: at each multiple of `step` in the file, moved to the next line.
+/// Where the prefix may begin, the last first: at each multiple of `step` in the file, moved to where
+/// the next piece begins.
 fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let step = step.max(1);
     let first = step - hole.prefix_start % step;
-    let steps = (first..=hole.prefix.len()).step_by(step).map(move |edge| {
+    let steps = (first..hole.prefix.len() + 1).step_by(step).rev();
+    let steps = steps.map(move |edge| {
         let edge = hole.prefix.ceil_char_boundary(edge);
-        // A file of one long line has no line to begin with.
-        match hole.prefix[edge..].find('\n') {
-            Some(line) if line < step => edge + line + 1,
+        match pieces(&hole.prefix[edge..]).next() {
+            Some(piece) if piece.len() < step => edge + piece.len(),
+            // A file of one long line has no better place.
             _ => edge,
         }
     });
-    std::iter::once(0).chain(steps)
+    steps.chain(std::iter::once(0))
 }
 
 /// Cuts a text where its tokens would be cut anyway, so that the pieces' tokens are the text's.

@@ -45,31 +45,42 @@ impl Sampler {
     /// The next token among those that `allowed` lets pass, or nothing if there is none. `logits`
     /// is one row, indexed by token.
     pub fn sample(&mut self, logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
-        match self.sampling {
-            Sampling::Greedy => greedy(logits, allowed),
-            Sampling::TopP {
-                temperature, top_p, ..
-            } => self.nucleus(logits, temperature, top_p, allowed),
-        }
+        let best = greedy(logits, &allowed)?;
+        let tokens = (0..).zip(logits).map(|(token, logit)| (token, *logit));
+        Some(self.draw((best, logits[best as usize]), tokens, allowed))
     }
 
-    /// Nucleus sampling; arXiv 1904.09751.
-    fn nucleus(
+    /// The next token among `tokens`, or nothing if there is none.
+    pub fn sample_among(
         &mut self,
         logits: &[f32],
-        temperature: f32,
-        top_p: f32,
-        allowed: impl Fn(u32) -> bool,
+        tokens: impl Iterator<Item = u32> + Clone,
     ) -> Option<u32> {
-        let best = greedy(logits, &allowed)?;
-        let highest = logits[best as usize];
+        let tokens = tokens.map(|token| (token, logits[token as usize]));
+        let best = tokens.clone().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(self.draw(best, tokens, |_| true))
+    }
+
+    /// Nucleus sampling, arXiv 1904.09751, where it is not greedy. `best` is the likeliest token that
+    /// is allowed, and its logit.
+    fn draw(
+        &mut self,
+        (best, highest): (u32, f32),
+        tokens: impl Iterator<Item = (u32, f32)>,
+        allowed: impl Fn(u32) -> bool,
+    ) -> u32 {
+        let Sampling::TopP {
+            temperature, top_p, ..
+        } = self.sampling
+        else {
+            return best;
+        };
         self.scratch.clear();
-        self.scratch
-            .extend((0..).zip(logits).filter_map(|(token, logit)| {
-                let weight = ((logit - highest) / temperature).exp();
-                // What is this unlikely is never drawn, and sorting the rest is cheap.
-                (weight > 1e-4 && allowed(token)).then_some((token, weight))
-            }));
+        self.scratch.extend(tokens.filter_map(|(token, logit)| {
+            let weight = ((logit - highest) / temperature).exp();
+            // What is this unlikely is never drawn, and sorting the rest is cheap.
+            (weight > 1e-4 && allowed(token)).then_some((token, weight))
+        }));
         self.scratch.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
         let total: f32 = self.scratch.iter().map(|(_, weight)| weight).sum();
         let mut nucleus = 0.0;
@@ -83,15 +94,13 @@ impl Sampler {
             draw -= weight;
             draw <= 0.0
         });
-        Some(drawn.map_or(best, |(token, _)| *token))
+        drawn.map_or(best, |(token, _)| *token)
     }
 }
 
 fn greedy(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
-    // The highest is nearly always allowed, and to find it alone is a fifth of the work.
-    let highest = highest(logits);
-    let best = logits.iter().position(|logit| *logit == highest);
-    if let Some(best) = best.map(|best| best as u32).filter(|best| allowed(*best)) {
+    // The highest is nearly always allowed, and to find it alone is a small part of the work.
+    if let Some(best) = likeliest(logits).filter(|best| allowed(*best)) {
         return Some(best);
     }
     let mut best = (None, f32::NEG_INFINITY);
@@ -101,6 +110,21 @@ fn greedy(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
         }
     }
     best.0
+}
+
+/// The first token with the highest logit. Block by block, because only the search for the highest
+/// value is vectorised, and the search for its place is ten times slower.
+fn likeliest(logits: &[f32]) -> Option<u32> {
+    const BLOCK: usize = 1024;
+    let (mut block, mut best) = (0, f32::NEG_INFINITY);
+    for (index, logits) in logits.chunks(BLOCK).enumerate() {
+        let highest = highest(logits);
+        if highest > best {
+            (block, best) = (index * BLOCK, highest);
+        }
+    }
+    let place = logits[block..].iter().position(|logit| *logit == best)?;
+    Some((block + place) as u32)
 }
 
 /// The highest logit. In lanes, because the compiler may not reorder one comparison after another.
@@ -158,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn the_likeliest_is_found_wherever_it_is() {
+        for best in [0, 1, 1023, 1024, 2047, 2999] {
+            let logits: Vec<f32> = (0..3000)
+                .map(|token| if token == best { 1.0 } else { -1.0 })
+                .collect();
+            let mut sampler = Sampler::new(Sampling::Greedy);
+            assert_eq!(sampler.sample(&logits, |_| true), Some(best));
+        }
+    }
+
+    #[test]
     fn a_seed_draws_the_same_tokens() {
         let logits = [1.0, 1.0, 1.0, 1.0];
         let first = draw(top_p(1.0, 7), &logits, |_| true);
@@ -173,6 +208,20 @@ mod tests {
         assert!(drawn.iter().all(|token| *token < 2), "{drawn:?}");
         let drawn = draw(top_p(0.1, 3), &logits, |_| true);
         assert_eq!(drawn, [0; 12]);
+    }
+
+    #[test]
+    fn few_tokens_are_drawn_as_all_are() {
+        let logits = [1.0, 9.0, 2.0, 1.0];
+        let mut greedy = Sampler::new(Sampling::Greedy);
+        assert_eq!(greedy.sample_among(&logits, [0, 2, 3].into_iter()), Some(2));
+        assert_eq!(greedy.sample_among(&logits, [].into_iter()), None);
+        let mut all = Sampler::new(top_p(1.0, 4));
+        let mut few = Sampler::new(top_p(1.0, 4));
+        for _ in 0..12 {
+            let drawn = all.sample(&logits, |token| token != 1);
+            assert_eq!(few.sample_among(&logits, [0, 2, 3].into_iter()), drawn);
+        }
     }
 
     #[test]

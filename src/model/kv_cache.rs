@@ -27,7 +27,7 @@ pub(super) struct CacheSlot {
 /// and a rewind is a shorter mask.
 ///
 /// That one tensor may stand on both sides is accepted by `ort`'s checks and not promised by its
-/// documentation: its version is pinned and `tests/key_value_cache.rs` holds the law.
+/// documentation: its version is pinned and `tests/shipped_model/key_value_cache.rs` holds the law.
 pub struct KvCache {
     pub(super) binding: IoBinding,
     max_tokens: usize,

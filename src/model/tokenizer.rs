@@ -12,6 +12,8 @@ pub struct Tokenizer {
     ends: Vec<u32>,
     /// The special tokens' ids, ascending.
     special: Vec<u32>,
+    /// The other tokens' ids, in the order of their bytes.
+    sorted: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -66,12 +68,18 @@ impl Tokenizer {
             }
             ends.push(bytes.len() as u32);
         }
-        Ok(Self {
+        let mut tokenizer = Self {
             inner,
             bytes,
             ends,
             special,
-        })
+            sorted: Vec::new(),
+        };
+        let ids = 0..tokenizer.len() as u32;
+        let mut sorted: Vec<u32> = ids.filter(|id| !tokenizer.bytes(*id).is_empty()).collect();
+        sorted.sort_by_key(|id| tokenizer.bytes(*id));
+        tokenizer.sorted = sorted;
+        Ok(tokenizer)
     }
 
     /// The ids of `text`, in which nothing is taken for a special token.
@@ -97,6 +105,20 @@ impl Tokenizer {
             Some([start, end]) => &self.bytes[*start as usize..*end as usize],
             _ => &[],
         }
+    }
+
+    /// The tokens with which a text can begin that shall begin with `start`, which is not empty: those
+    /// that begin so themselves, and those that are a beginning of it.
+    pub fn beginning(&self, start: &[u8]) -> impl Iterator<Item = u32> + Clone {
+        let from = |bytes: &[u8]| self.sorted.partition_point(|id| self.bytes(*id) < bytes);
+        let longer = &self.sorted[from(start)..];
+        let longer = &longer[..longer.partition_point(|id| self.bytes(*id).starts_with(start))];
+        let shorter = (1..start.len()).filter_map(|len| {
+            let token = self.sorted.get(from(&start[..len]))?;
+            (self.bytes(*token) == &start[..len]).then_some(*token)
+        });
+        let shorter: Vec<u32> = shorter.collect();
+        longer.iter().copied().chain(shorter)
     }
 
     /// The number of ids.
@@ -232,6 +254,21 @@ mod tests {
         assert_eq!(seen, ["a", "a", "a", "a", "a😀", "a😀", "a😀é"]);
         detokenizer.push(&[0xF0, 0x9F, b'x', 0xFF, b'y']);
         assert_eq!(detokenizer.text(), "a😀é\u{FFFD}x\u{FFFD}y");
+    }
+
+    #[test]
+    fn the_tokens_of_a_beginning_are_all_there_are() {
+        for start in ["r", " return", "\n    ", "\u{e9}", "\u{0}", "no such token"] {
+            let start = start.as_bytes();
+            let mut found: Vec<u32> = tokenizer().beginning(start).collect();
+            found.sort_unstable();
+            let fits = |id: &u32| {
+                let bytes = tokenizer().bytes(*id);
+                !bytes.is_empty() && (bytes.starts_with(start) || start.starts_with(bytes))
+            };
+            let all: Vec<u32> = (0..tokenizer().len() as u32).filter(fits).collect();
+            assert_eq!(found, all, "{start:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -25,13 +26,13 @@ struct TestServer {
 
 /// The two ends with which a test holds the model: passes that have begun, and the word to go on.
 struct Gate {
-    begun: mpsc::Receiver<()>,
+    begun: UnboundedReceiver<()>,
     go_on: mpsc::Sender<()>,
 }
 
 fn gated(says: &str) -> (Model<Scripted>, Gate) {
     let mut model = scripted(says);
-    let (begun_sender, begun) = mpsc::channel();
+    let (begun_sender, begun) = unbounded_channel();
     let (go_on, go_on_receiver) = mpsc::channel();
     model.causal_lm.gate = Some((begun_sender, go_on_receiver));
     (model, Gate { begun, go_on })
@@ -301,7 +302,7 @@ async fn typing_through_needs_no_model() {
 }
 
 /// Law (exactly one answer).
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn of_a_burst_only_the_last_has_items() {
     let (model, gate) = gated("b = 2");
     let engine = Engine::spawn(move |_| Ok::<_, String>(model));
@@ -335,16 +336,16 @@ async fn of_a_burst_only_the_last_has_items() {
 }
 
 /// Law (cancel reaches the model), and an answer for a request that was cancelled.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_cancelled_request_ends_in_the_model() {
-    let (model, gate) = gated(&"b = 2 ".repeat(20));
+    let (model, mut gate) = gated(&"b = 2 ".repeat(20));
     let engine = Engine::spawn(move |_| Ok::<_, String>(model));
     gate.warm_up(&engine).await;
     while gate.begun.try_recv().is_ok() {}
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
     let id = server.send().await;
-    gate.begun.recv().unwrap();
+    gate.begun.recv().await.unwrap();
     server.notify("$/cancelRequest", json!({"id": id})).await;
     let answer = server.client.answer(id).await.unwrap();
     assert_eq!(answer["error"]["code"], -32800);
@@ -355,7 +356,7 @@ async fn a_cancelled_request_ends_in_the_model() {
     drop(gate.go_on);
     // The pass that was running is the last one of that request.
     assert_eq!(texts(&server.ask().await).len(), 1);
-    let before = gate.begun.try_iter().count();
+    let before = std::iter::from_fn(|| gate.begun.try_recv().ok()).count();
     assert!(
         before < 60,
         "the cancelled request went on: {before} passes"
@@ -364,7 +365,7 @@ async fn a_cancelled_request_ends_in_the_model() {
 }
 
 /// Law (no stale item).
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_answer_for_an_older_text_is_null() {
     let (model, gate) = gated("b = 2");
     let engine = Engine::spawn(move |_| Ok::<_, String>(model));
@@ -414,7 +415,7 @@ async fn requests_see_the_edits_before_them() {
     server.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn until_the_model_is_ready_the_answer_is_null() {
     let (load, wait) = mpsc::channel::<()>();
     let engine = Engine::spawn(move |say| {

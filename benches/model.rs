@@ -1,0 +1,186 @@
+//! How much of the model's speed is left in Interline: prefill and decode, each beside a bare loop over
+//! ONNX Runtime with the same graph, threads and prompt.
+//!
+//! The two take turns, and what counts is the median of the turns' ratios: the machine may be busy,
+//! but it is as busy for one as for the other.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use interline::engine::cancel::Cancel;
+use interline::engine::decoder::Decoder;
+use interline::engine::generate::{Limits, generate};
+use interline::engine::sampler::{Sampler, Sampling};
+use interline::engine::stop::{FinishReason, Scope, StopCriteria};
+use interline::model::{Model, default_directory};
+use interline::runtime::{Runtime, RuntimeOptions};
+use ort::memory::Allocator;
+use ort::session::{IoBinding, Session};
+use ort::value::Tensor;
+
+const TURNS: usize = 15;
+
+/// Tokens of the prompt.
+const PROMPT: usize = 512;
+
+/// Tokens that are written at most.
+const WRITTEN: usize = 32;
+
+/// ONNX Runtime and nothing else: one pass over the prompt, then one for each token, past and present
+/// in one buffer.
+struct Bare {
+    session: Session,
+    binding: IoBinding,
+    vocabulary: usize,
+}
+
+impl Bare {
+    fn load(graph: &Path, runtime: &Runtime, vocabulary: usize) -> anyhow::Result<Self> {
+        let session = runtime.session_builder()?.commit_from_file(graph)?;
+        let mut binding = session.create_binding()?;
+        for layer in 0..30 {
+            for part in ["key", "value"] {
+                let shape = [1_usize, 3, PROMPT + WRITTEN, 64];
+                let mut tensor = Tensor::<f32>::new(&Allocator::default(), shape)?;
+                binding.bind_input(format!("past_key_values.{layer}.{part}"), &tensor)?;
+                binding.bind_output(format!("present.{layer}.{part}"), &mut tensor)?;
+            }
+        }
+        let keep = Tensor::from_array(([0_usize; 0], vec![1_i64]))?;
+        binding.bind_input("num_logits_to_keep", &keep)?;
+        let logits = Tensor::<f32>::new(&Allocator::default(), [1, 1, vocabulary])?;
+        binding.bind_output("logits", logits)?;
+        Ok(Self {
+            session,
+            binding,
+            vocabulary,
+        })
+    }
+
+    /// Runs `tokens` behind `past` others and answers the likeliest next one.
+    fn run(&mut self, past: usize, tokens: &[u32]) -> anyhow::Result<u32> {
+        let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
+        let mask = vec![1_i64; past + ids.len()];
+        let binding = &mut self.binding;
+        binding.bind_input("input_ids", &Tensor::from_array(([1, ids.len()], ids))?)?;
+        let mask = Tensor::from_array(([1, mask.len()], mask))?;
+        binding.bind_input("attention_mask", &mask)?;
+        let outputs = self.session.run_binding(binding)?;
+        let (_, logits) = outputs["logits"].try_extract_tensor::<f32>()?;
+        ensure!(logits.len() == self.vocabulary, "one row was asked for");
+        let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
+        Ok(best.context("a row is never empty")?.0)
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
+
+/// The speeds of one of the two in one turn, in tokens a second.
+#[derive(Clone, Copy)]
+struct Speed {
+    prefill: f64,
+    decode: f64,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = RuntimeOptions::default();
+    let mut progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
+    let mut runtime = Runtime::load(&options, &mut progress)?;
+    let directory = default_directory().context("the default model is not there")?;
+    let mut model = Model::load(&directory, &mut runtime)?;
+    let vocabulary = model.tokenizer.len();
+    let mut bare = Bare::load(&directory.join("model.onnx"), &runtime, vocabulary)?;
+    let mut decoder = Decoder::new(&model.causal_lm, PROMPT + WRITTEN)?;
+
+    // An indented list, so that the model writes on for a while.
+    let lines: String = (0..200).map(|n| format!("    value_{n} = {n}\n")).collect();
+    let text = format!("def values():\n{lines}");
+    let mut prompt = model.tokenizer.encode(&text);
+    prompt.truncate(PROMPT);
+
+    let mut turns = Vec::new();
+    // The first turn warms both up and does not count.
+    for _ in 0..=TURNS {
+        decoder.truncate(0);
+        let cancel = Cancel::default();
+        let (done, time) = timed(|| decoder.prefill(&mut model.causal_lm, &prompt, &cancel));
+        ensure!(done?.computed == PROMPT, "nothing may be reused here");
+        let prefill = PROMPT as f64 / time.as_secs_f64();
+        let limits = Limits {
+            max_new_tokens: WRITTEN,
+            time: Duration::MAX,
+        };
+        let stop = StopCriteria::new(Scope::Block { indent: 0 }, "");
+        let mut sampler = Sampler::new(Sampling::Greedy);
+        let (written, time) = timed(|| {
+            generate(
+                &mut model,
+                &mut decoder,
+                b"",
+                &mut sampler,
+                stop,
+                limits,
+                &cancel,
+            )
+        });
+        let written = written?;
+        ensure!(written.tokens >= WRITTEN / 2, "it wrote only {written:?}");
+        // The first token comes from the prefill's logits, and one that ends is not counted.
+        let ended = written.finish_reason == FinishReason::End;
+        let steps = written.tokens - usize::from(!ended);
+        let ours = Speed {
+            prefill,
+            decode: steps as f64 / time.as_secs_f64(),
+        };
+
+        let (next, time) = timed(|| bare.run(0, &prompt));
+        let (prefill, mut next) = (PROMPT as f64 / time.as_secs_f64(), next?);
+        let (done, time) = timed(|| {
+            (0..steps).try_for_each(|step| {
+                next = bare.run(PROMPT + step, &[next])?;
+                anyhow::Ok(())
+            })
+        });
+        done?;
+        let decode = steps as f64 / time.as_secs_f64();
+        turns.push((ours, Speed { prefill, decode }));
+    }
+    turns.remove(0);
+
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<28}{:>12}{:>12}{:>8}",
+        "tokens a second", "Interline", "bare loop", "ratio"
+    )?;
+    let speeds: [(_, fn(&Speed) -> f64); 2] = [
+        ("prefill, 512 tokens", |speed| speed.prefill),
+        ("decode, behind 512 tokens", |speed| speed.decode),
+    ];
+    for (name, of) in speeds {
+        let ours = median(turns.iter().map(|(ours, _)| of(ours)).collect());
+        let theirs = median(turns.iter().map(|(_, bare)| of(bare)).collect());
+        let ratio = median(
+            turns
+                .iter()
+                .map(|(ours, bare)| of(ours) / of(bare))
+                .collect(),
+        );
+        writeln!(out, "{name:<28}{ours:>12.1}{theirs:>12.1}{ratio:>8.3}")?;
+    }
+    drop(out);
+    drop((model, decoder, bare));
+    Runtime::release();
+    Ok(())
+}

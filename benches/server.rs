@@ -1,0 +1,234 @@
+//! The server around the model, over a connection in memory.
+//!
+//! - How soon a change is applied while a burst of requests keeps the server and the model at work,
+//!   beside an idle server: the time to the answer of a command that is sent right behind the change,
+//!   for messages are handled in their order.
+//! - What a completion in the middle of a document of 1 MB costs outside the model's forward passes.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use interline::config::{Config, Options};
+use interline::engine::{Engine, EngineState};
+use interline::lsp::capabilities::WHY;
+use interline::lsp::client::Client;
+use interline::model::{Model, default_directory};
+use interline::runtime::{Runtime, RuntimeOptions};
+use interline::server;
+use serde_json::{Value, json};
+
+const BURSTS: usize = 40;
+
+/// Requests of a burst.
+const REQUESTS: usize = 50;
+
+/// Keystrokes in the large document.
+const KEYSTROKES: usize = 400;
+
+const URI: &str = "file:///bench.py";
+
+/// A document that is typed into at one place.
+struct Typist {
+    client: Client,
+    version: usize,
+    line: usize,
+    character: usize,
+}
+
+impl Typist {
+    async fn open(&mut self, text: &str, line: usize) -> anyhow::Result<()> {
+        (self.line, self.character) = (line, 0);
+        self.version += 1;
+        let document = json!({
+            "uri": URI, "languageId": "python", "version": self.version, "text": text,
+        });
+        let params = json!({"textDocument": document});
+        Ok(self.client.notify("textDocument/didOpen", params).await?)
+    }
+
+    fn position(&self) -> Value {
+        json!({"line": self.line, "character": self.character})
+    }
+
+    /// The message that says so.
+    fn type_text(&mut self, text: &str) -> Vec<u8> {
+        let start = self.position();
+        match text {
+            "\n" => (self.line, self.character) = (self.line + 1, 0),
+            _ => self.character += text.len(),
+        }
+        self.version += 1;
+        Client::frame(&json!({
+            "jsonrpc": "2.0", "method": "textDocument/didChange", "params": {
+                "textDocument": {"uri": URI, "version": self.version},
+                "contentChanges": [{"range": {"start": start, "end": start}, "text": text}],
+            },
+        }))
+    }
+
+    fn ask(&mut self) -> (i64, Vec<u8>) {
+        let params = json!({
+            "textDocument": {"uri": URI}, "position": self.position(),
+            "context": {"triggerKind": 2},
+        });
+        let (id, message) = self.client.prepare("textDocument/inlineCompletion", params);
+        (id, Client::frame(&message))
+    }
+
+    fn why(&mut self) -> (i64, Vec<u8>) {
+        let params = json!({"command": WHY, "arguments": [1]});
+        let (id, message) = self.client.prepare("workspace/executeCommand", params);
+        (id, Client::frame(&message))
+    }
+
+    /// Changes the document and says how long it took until the change had been applied.
+    async fn change(&mut self, text: &str) -> anyhow::Result<Duration> {
+        let change = self.type_text(text);
+        let (id, why) = self.why();
+        let start = Instant::now();
+        self.client.send_raw(&[change, why].concat()).await?;
+        self.client.answer(id).await?;
+        Ok(start.elapsed())
+    }
+
+    /// A burst of requests with a change in the middle, and how long that took to be applied.
+    async fn burst(&mut self) -> anyhow::Result<Duration> {
+        let mut ids = Vec::new();
+        let mut ask = |typist: &mut Self| {
+            let asked = (0..REQUESTS / 2).map(|_| typist.ask());
+            let (new, messages): (Vec<_>, Vec<_>) = asked.unzip();
+            ids.extend(new);
+            messages.concat()
+        };
+        let before = ask(self);
+        self.client.send_raw(&before).await?;
+        let time = self.change("i").await?;
+        let after = ask(self);
+        self.client.send_raw(&after).await?;
+        let mut shown = Vec::new();
+        for id in ids {
+            let answer = self.client.answer(id).await?;
+            let items = answer["result"]["items"].as_array().map_or(0, Vec::len);
+            shown.push(items > 0);
+        }
+        let last = shown.pop();
+        ensure!(
+            last == Some(true),
+            "the last request of a burst has no items"
+        );
+        ensure!(
+            !shown.contains(&true),
+            "an earlier request of a burst has items"
+        );
+        Ok(time)
+    }
+
+    /// One keystroke, and its time outside the model's forward passes; nothing where the model was
+    /// not asked.
+    async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<Duration>> {
+        let change = self.type_text(typed);
+        let (id, ask) = self.ask();
+        let start = Instant::now();
+        self.client.send_raw(&[change, ask].concat()).await?;
+        self.client.answer(id).await?;
+        let elapsed = start.elapsed();
+        let (id, why) = self.why();
+        self.client.send_raw(&why).await?;
+        let answer = self.client.answer(id).await?;
+        let model = answer["result"][0]["modelMs"].as_f64();
+        let model = model.context("a request leaves a record")?;
+        let outside = elapsed.saturating_sub(Duration::from_secs_f64(model / 1e3));
+        Ok((model > 0.0).then_some(outside))
+    }
+}
+
+/// The times in milliseconds at some shares of the sorted times.
+fn row(out: &mut impl Write, name: &str, mut times: Vec<Duration>) -> std::io::Result<()> {
+    times.sort_unstable();
+    let at = |share: f64| {
+        let rank = (share * times.len() as f64).ceil() as usize;
+        times[rank.saturating_sub(1)].as_secs_f64() * 1e3
+    };
+    let (p50, p95, p99) = (at(0.5), at(0.95), at(0.99));
+    writeln!(out, "{name:<44}{p50:>9.3}{p95:>9.3}{p99:>9.3}")
+}
+
+// As the program runs it.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let directory = default_directory().context("the default model is not there")?;
+    let engine = Engine::spawn(move |_| {
+        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
+        Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
+    });
+    let mut state = engine.state();
+    let loaded = |state: &EngineState| !matches!(state, EngineState::Loading(_));
+    let state = state.wait_for(loaded).await?.clone();
+    ensure!(matches!(state, EngineState::Ready(_)), "{state:?}");
+    let engine = Arc::new(engine);
+
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let (input, output) = tokio::io::split(far);
+    let start = Arc::new(move |_: &Config| engine.clone());
+    let server = tokio::spawn(server::serve(input, output, Options::default(), start));
+    let mut client = Client::new(near);
+    client
+        .request("initialize", json!({"capabilities": {}}))
+        .await?;
+    client.notify("initialized", json!({})).await?;
+    let mut typist = Typist {
+        client,
+        version: 0,
+        line: 0,
+        character: 0,
+    };
+
+    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    let text = include_str!("../examples/ledger.py");
+    let (head, tail) = text.split_at(text.find("    def balances").context("a method")?);
+    let line = head.lines().count();
+    for burst in 0..BURSTS {
+        // A new line each time, or the answer would be typed through.
+        let text = format!("{head}    x{burst} = [\n{tail}");
+        typist.open(&text, line).await?;
+        typist.character = format!("    x{burst} = [").len();
+        idle.push(typist.change("i").await?);
+        busy.push(typist.burst().await?);
+    }
+
+    let half = text.repeat(500_000 / text.len());
+    let line = half.lines().count();
+    typist.open(&format!("{half}\n{half}"), line).await?;
+    let mut large = Vec::new();
+    let typed = include_str!("../examples/inventory.py").chars();
+    for key in typed.take(KEYSTROKES) {
+        large.extend(typist.keystroke(key.encode_utf8(&mut [0; 4])).await?);
+    }
+    ensure!(
+        large.len() > KEYSTROKES / 10,
+        "the model was asked only {} times",
+        large.len()
+    );
+
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<44}{:>9}{:>9}{:>9}",
+        "milliseconds", "p50", "p95", "p99"
+    )?;
+    row(&mut out, "a change is applied, server idle", idle)?;
+    row(
+        &mut out,
+        "a change is applied, in a burst of requests",
+        busy,
+    )?;
+    row(&mut out, "a completion in 1 MB, outside the model", large)?;
+    drop(out);
+    typist.client.request("shutdown", Value::Null).await?;
+    typist.client.notify("exit", Value::Null).await?;
+    server.await?;
+    Runtime::release();
+    Ok(())
+}
