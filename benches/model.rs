@@ -164,21 +164,15 @@ fn main() -> anyhow::Result<()> {
         "{:<28}{:>12}{:>12}{:>8}",
         "tokens a second", "Interline", "bare loop", "ratio"
     )?;
-    let speeds: [(_, fn(&Speed) -> f64); 2] = [
-        ("prefill, 512 tokens", |speed| speed.prefill),
-        ("decode, behind 512 tokens", |speed| speed.decode),
-    ];
-    for (name, of) in speeds {
+    let mut row = |name, of: fn(&Speed) -> f64| {
         let ours = median(turns.iter().map(|(ours, _)| of(ours)).collect());
         let theirs = median(turns.iter().map(|(_, bare)| of(bare)).collect());
-        let ratio = median(
-            turns
-                .iter()
-                .map(|(ours, bare)| of(ours) / of(bare))
-                .collect(),
-        );
-        writeln!(out, "{name:<28}{ours:>12.1}{theirs:>12.1}{ratio:>8.3}")?;
-    }
+        let ratios = turns.iter().map(|(ours, bare)| of(ours) / of(bare));
+        let ratio = median(ratios.collect());
+        writeln!(out, "{name:<28}{ours:>12.1}{theirs:>12.1}{ratio:>8.3}")
+    };
+    row("prefill, 512 tokens", |speed| speed.prefill)?;
+    row("decode, behind 512 tokens", |speed| speed.decode)?;
     drop(out);
     drop((model, decoder, bare));
     Runtime::release();

@@ -18,7 +18,7 @@ class Item:
 
     def is_low(self) -> bool:
         """Whether it must be ordered."""
-        return self.quantity < self.minimum
+        return self.quantity < self.
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Inventory:
 
     def low_items(self) -> list[Item]:
         """The items that must be ordered."""
-        return [item for item in self.items.values() if 
+        return [item for item in self.items.values() if item.is_low()]
 
     def cheapest(self) -> Item:
         """The item with the lowest price."""
@@ -57,7 +57,7 @@ class Inventory:
 
     def most_expensive(self) -> Item:
         """The item with the highest price."""
-        return 
+        return max(
 
 
 def main() -> None:

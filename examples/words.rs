@@ -48,7 +48,7 @@ impl WordCount {
 
     /// Whether no word has been counted.
     pub fn is_empty(&self) -> bool {
-        self.counts.
+        self.counts.is_empty()
     }
 
     /// The most frequent words, the most frequent first.

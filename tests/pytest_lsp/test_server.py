@@ -26,12 +26,12 @@ URI = "file:///project/shapes.py"
 
 @pytest_lsp.fixture(config=ClientServerConfig(server_command=[BINARY], server_env=dict(os.environ)))
 async def client(lsp_client: LanguageClient):
-    statuses: list = []
-    lsp_client.statuses = statuses
+    lsp_client.statuses, lsp_client.told = [], asyncio.Event()
 
     @lsp_client.feature("didChangeStatus")
     def did_change_status(status):
-        statuses.append(status)
+        lsp_client.statuses.append(status)
+        lsp_client.told.set()
 
     capabilities = client_capabilities("visual_studio_code")
     # None of the capabilities that pytest-lsp brings is of a client with inline completion.
@@ -50,7 +50,8 @@ async def status(client, wanted):
     async with asyncio.timeout(120):
         while not (client.statuses and wanted(client.statuses[-1])):
             assert client.statuses[-1:] == [] or client.statuses[-1].kind != "Error", client.statuses
-            await asyncio.sleep(0.01)
+            client.told.clear()
+            await client.told.wait()
     return client.statuses[-1]
 
 
