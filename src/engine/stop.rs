@@ -74,7 +74,8 @@ impl<'a> StopCriteria<'a> {
         if dedented {
             return Some((FinishReason::Block, self.line));
         }
-        loops(text).then_some((FinishReason::Repetition, text.len()))
+        let keep = (2..=32).find_map(|period| second_round(text, period, 4));
+        keep.map(|keep| (FinishReason::Repetition, keep))
     }
 
     /// Looks at the line `start..end`, which is whole.
@@ -99,8 +100,12 @@ impl<'a> StopCriteria<'a> {
             let two = before.next().is_some_and(|line| line.trim().is_empty());
             return two.then_some((FinishReason::Block, start));
         }
-        let thrice = before.next() == Some(line) && before.next() == Some(line);
-        thrice.then_some((FinishReason::Repetition, start))
+        // The same line, or two in turn, for the third time.
+        let ends = text[..end].rmatch_indices('\n').take(2);
+        let keep = ends
+            .map(|(before, _)| end - before)
+            .find_map(|period| second_round(&text[..=end], period, 3));
+        keep.map(|keep| (FinishReason::Repetition, keep))
     }
 
     fn is_dedented(&self, line: &str) -> bool {
@@ -117,19 +122,16 @@ fn closes(line: &str) -> bool {
     line.trim_start().starts_with(['}', ')', ']'])
 }
 
-/// Whether the text ends with the same few characters over and over. Rulers (`-----`) may.
-fn loops(text: &str) -> bool {
-    const TIMES: usize = 4;
+/// Where the second round begins of a text whose end says the same `period` bytes over and over,
+/// `times` times and long enough to tell. Rulers (`-----`) may.
+fn second_round(text: &str, period: usize, times: usize) -> Option<usize> {
     const LEAST: usize = 24;
-    let bytes = text.as_bytes();
-    (2..=32).any(|period| {
-        let length = (period * TIMES).max(LEAST);
-        let Some(tail) = bytes.len().checked_sub(length) else {
-            return false;
-        };
-        let tail = &bytes[tail..];
-        tail.iter().any(|byte| *byte != tail[0]) && tail[period..] == tail[..length - period]
-    })
+    let times = times.max(LEAST.div_ceil(period));
+    let start = text.len().checked_sub(period * times)?;
+    let rounds = &text.as_bytes()[start..];
+    let same = rounds[period..] == rounds[..rounds.len() - period];
+    let ruler = rounds.iter().all(|byte| *byte == rounds[0]);
+    (same && !ruler).then(|| text.floor_char_boundary(start + period))
 }
 
 #[cfg(test)]
@@ -205,17 +207,15 @@ mod tests {
 
     #[test]
     fn circles_end() {
-        let kept = "\n        f()\n        f()\n";
-        let text = format!("{kept}        f()\n");
-        check(BLOCK, "", &text, Some((FinishReason::Repetition, kept)));
-        let kept = "1, 2, 1, 2, 1, 2, 1, 2, ";
-        let text = format!("{kept}1, 2");
-        check(
-            Scope::Line,
-            "",
-            &text,
-            Some((FinishReason::Repetition, kept)),
-        );
+        let once = Some((FinishReason::Repetition, "\n        f()\n"));
+        check(BLOCK, "", &format!("\n{}", "        f()\n".repeat(3)), once);
+        let once = Some((FinishReason::Repetition, "\n        a()\n        b()\n"));
+        let turns = "        a()\n        b()\n".repeat(3);
+        check(BLOCK, "", &format!("\n{turns}"), once);
+        let once = Some((FinishReason::Repetition, "1, 2, "));
+        check(Scope::Line, "", &"1, 2, ".repeat(4), once);
+        let once = Some((FinishReason::Repetition, "é漢"));
+        check(Scope::Line, "", &"é漢".repeat(9), once);
         check(Scope::Line, "", &"-".repeat(80), None);
     }
 }

@@ -13,7 +13,7 @@ use tower_lsp::jsonrpc::{Request, Response};
 /// would be to wait for ever.
 const MAX_LENGTH: u64 = 1 << 30;
 
-/// Copies messages until the input ends.
+/// Copies messages until the input ends, and ends the output then.
 ///
 /// # Errors
 ///
@@ -38,7 +38,8 @@ where
             Err(error) => tracing::warn!("skipped a malformed message: {error}"),
         }
     }
-    Ok(())
+    // The half of a pipe within the process says nothing of its end when it is dropped.
+    output.shutdown().await
 }
 
 /// Reads the header of the next message; nothing at the end of the input.

@@ -657,3 +657,10 @@ async fn an_exit_without_shutdown_is_told() {
     server.notify("exit", Value::Null).await;
     assert!(!server.server.await.unwrap());
 }
+
+#[tokio::test]
+async fn the_end_of_the_input_ends_the_server() {
+    let TestServer { client, server, .. } = TestServer::start("").await;
+    drop(client);
+    assert!(!server.await.unwrap());
+}

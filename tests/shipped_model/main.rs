@@ -3,6 +3,6 @@
 
 mod broken_folders;
 mod key_value_cache;
-
+mod privacy;
 mod server;
 mod support;
