@@ -116,6 +116,12 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
     let options = Options::from(arguments.engine);
     match arguments.command {
         None => {
+            if std::io::stdin().is_terminal() {
+                // Whoever typed this sees nothing happen otherwise.
+                let hint =
+                    "interline: waiting for an editor on standard input; see interline --help";
+                let _ = writeln!(std::io::stderr(), "{hint}");
+            }
             let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
             let start = Arc::new(|config: &Config| Arc::new(start_engine(config, false)));
             Ok(server::serve(input, output, options, start).await)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(error) = interline::runtime::silence_telemetry() {
+    if let Err(error) = interline::runtime::telemetry::silence() {
         eprintln!("error: cannot start again without ONNX Runtime's telemetry: {error}");
         return ExitCode::FAILURE;
     }

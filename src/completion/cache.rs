@@ -47,7 +47,11 @@ impl CompletionCache {
     /// Of several the latest counts, and of its texts those that go on.
     pub fn get(&mut self, uri: &str, context: &Context) -> Option<Vec<String>> {
         let (place, rests) = self.answers.iter().find_map(|(place, texts)| {
-            let same = place.uri == uri
+            // Lengths first: most answers are ruled out by them, and their texts are long.
+            let typed = context.prefix.len().checked_sub(place.prefix.len())?;
+            let goes_on = texts.iter().any(|text| text.len() > typed);
+            let same = goes_on
+                && place.uri == uri
                 && place.prefix_start == context.prefix_start
                 && place.suffix == context.suffix;
             let typed = match same {

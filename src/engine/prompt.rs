@@ -151,15 +151,15 @@ impl PromptBuilder {
 }
 
 /// Where the prefix may begin, the last first: at each multiple of `step` in the file, moved to where
-/// the next piece begins.
+/// the next line begins.
 fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let step = step.max(1);
     let first = step - hole.prefix_start % step;
     let steps = (first..hole.prefix.len() + 1).step_by(step).rev();
     let steps = steps.map(move |edge| {
         let edge = hole.prefix.ceil_char_boundary(edge);
-        match pieces(&hole.prefix[edge..]).next() {
-            Some(piece) if piece.len() < step => edge + piece.len(),
+        match lines(&hole.prefix[edge..]).next() {
+            Some(line) if line.len() < step => edge + line.len(),
             // A file of one long line has no better place.
             _ => edge,
         }
@@ -170,26 +170,44 @@ fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
 /// Cuts a text where its tokens would be cut anyway, so that the pieces' tokens are the text's.
 ///
 /// The pre-tokenizers of byte-level vocabularies (GPT-2's pattern and those after it) join neither a
-/// letter or digit with a line end behind it, nor a single line end with what is no space behind it.
+/// letter or digit with a line end behind it, nor a single line end with what is no space behind it,
+/// nor what stands before a single space with that space.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    lines(text).flat_map(|line| {
+        cut(line, |before, after| {
+            let Some(word) = after.strip_prefix(' ') else {
+                return false;
+            };
+            !before.ends_with(char::is_whitespace)
+                && word.starts_with(|first: char| !first.is_whitespace())
+        })
+    })
+}
+
+/// The pieces of a text that begin or end with a line, joined.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    cut(text, |before, after| {
+        if after.starts_with('\n') {
+            return before.ends_with(char::is_alphanumeric);
+        }
+        let line = before.strip_suffix('\n');
+        line.is_some_and(|line| line.ends_with(|end: char| !end.is_whitespace()))
+            && !after.starts_with(char::is_whitespace)
+    })
+}
+
+/// Cuts a text at each place where `border` says so of what stands before it, from the last cut on,
+/// and what stands after it.
+fn cut(text: &str, border: impl Fn(&str, &str) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let (mut last, mut before_last) = ('\n', '\n');
-        let cut = rest
-            .char_indices()
-            .skip(1)
-            .zip(rest.chars())
-            .find(|((_, char), before)| {
-                (before_last, last) = (last, *before);
-                match (before_last, last, *char) {
-                    (_, last, '\n') => last.is_alphanumeric(),
-                    (before, '\n', char) => !before.is_whitespace() && !char.is_whitespace(),
-                    _ => false,
-                }
-            });
-        let cut = cut.map_or(rest.len(), |((at, _), _)| at);
+        let mut places = rest.char_indices().skip(1).map(|(at, _)| at);
+        let end = places.find(|at| {
+            let (before, after) = rest.split_at(*at);
+            border(before, after)
+        });
         let piece;
-        (piece, rest) = rest.split_at(cut);
+        (piece, rest) = rest.split_at(end.unwrap_or(rest.len()));
         (!piece.is_empty()).then_some(piece)
     })
 }

@@ -1,0 +1,611 @@
+//! Where the library is: named, beside the executable, in the user's cache, or to be fetched.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::fetch::{self, Pin, Python, VERSION};
+use super::{RuntimeError, RuntimeOptions};
+
+/// How a library was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Named by an option or by `ORT_DYLIB_PATH`.
+    Explicit,
+    /// Beside the executable.
+    Beside,
+    /// Fetched by an earlier run.
+    Cache,
+    /// Fetched by this call.
+    Fetched,
+}
+
+/// A library file that exists; nothing has been loaded yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// How it was found.
+    pub source: Source,
+}
+
+/// Finds the library, fetching it if need be, without loading it.
+///
+/// # Errors
+///
+/// When a named library is not a file, or when there is none and none can be fetched.
+pub fn locate(
+    options: &RuntimeOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Located, RuntimeError> {
+    locate_in(options, &Surroundings::of_process(), progress)
+}
+
+/// What the process finds around it; a value, so that tests can give their own.
+struct Surroundings {
+    /// The library that `ORT_DYLIB_PATH` names.
+    named: Option<PathBuf>,
+    /// The folder of the executable.
+    beside: Option<PathBuf>,
+    /// The user's cache folder for this program, absolute.
+    cache: Option<PathBuf>,
+    pin: Option<Pin>,
+    pythons: Vec<Python>,
+}
+
+impl Surroundings {
+    fn of_process() -> Self {
+        let path_variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let executable = std::env::current_exe().ok();
+        let cache = path_variable("INTERLINE_CACHE_DIR").or_else(|| {
+            directories::ProjectDirs::from("", "", "interline")
+                .map(|directories| directories.cache_dir().to_path_buf())
+        });
+        Self {
+            named: path_variable("ORT_DYLIB_PATH"),
+            beside: executable.and_then(|path| Some(path.parent()?.to_path_buf())),
+            cache: cache.and_then(|path| std::path::absolute(path).ok()),
+            pin: Pin::for_this_machine(),
+            pythons: fetch::pythons(),
+        }
+    }
+}
+
+fn locate_in(
+    options: &RuntimeOptions,
+    surroundings: &Surroundings,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Located, RuntimeError> {
+    if let Some(path) = options.library.as_ref().or(surroundings.named.as_ref()) {
+        return named(origin(options), path);
+    }
+    let mut tried = vec!["--runtime and ORT_DYLIB_PATH: not given".to_owned()];
+
+    if let Some(directory) = &surroundings.beside {
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        let mut names = vec![format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}")];
+        names.extend(surroundings.pin.map(|pin| pin.file_name().to_owned()));
+        // On Windows, they are the same.
+        names.dedup();
+        let mut paths = names.iter().map(|name| directory.join(name));
+        if let Some(path) = paths.find(|path| path.is_file()) {
+            let source = Source::Beside;
+            return Ok(Located { path, source });
+        }
+        tried.push(format!(
+            "beside the executable: no {} in {}",
+            names.join(" or "),
+            directory.display()
+        ));
+    }
+
+    cached_or_fetched(options, surroundings, &mut tried, progress)
+        .map_err(|advice| RuntimeError::Missing { tried, advice })
+}
+
+/// Adds what it tries to `tried`, and answers advice if all fails.
+fn cached_or_fetched(
+    options: &RuntimeOptions,
+    surroundings: &Surroundings,
+    tried: &mut Vec<String>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Located, &'static str> {
+    let Some(pin) = &surroundings.pin else {
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        tried.push(format!(
+            "pip: no official build of {VERSION} is known for {os} on {arch}"
+        ));
+        return Err("build or install ONNX Runtime for this machine");
+    };
+    let Some(cache) = &surroundings.cache else {
+        tried.push("cache: this user has no cache directory".to_owned());
+        return Err("set INTERLINE_CACHE_DIR");
+    };
+    let directory = cache.join(format!("onnxruntime-{VERSION}"));
+    let path = directory.join(pin.file_name());
+    // The hash was checked when the file was unpacked; hashing it at each start takes too long,
+    // and a size that is right tells an interrupted copy from a whole one.
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() == pin.size => {
+            let source = Source::Cache;
+            return Ok(Located { path, source });
+        }
+        Ok(metadata) => tried.push(format!(
+            "cache: {} is corrupt ({} bytes instead of {})",
+            path.display(),
+            metadata.len(),
+            pin.size
+        )),
+        Err(error) => tried.push(format!("cache: {}: {error}", path.display())),
+    }
+    if options.offline {
+        tried.push("pip: not used, being offline".to_owned());
+        return Err("run once without --offline");
+    }
+    match fetch::fetch(pin, &directory, &surroundings.pythons, progress) {
+        Ok(path) => {
+            let source = Source::Fetched;
+            Ok(Located { path, source })
+        }
+        Err(error) => {
+            tried.push(format!("pip: {error:#}"));
+            Err("try again with Python 3 with pip, a network and a writable cache")
+        }
+    }
+}
+
+/// What named the library.
+pub(super) fn origin(options: &RuntimeOptions) -> &'static str {
+    match options.library {
+        Some(_) => "--runtime",
+        None => "ORT_DYLIB_PATH",
+    }
+}
+
+fn named(origin: &'static str, path: &Path) -> Result<Located, RuntimeError> {
+    let problem = match fs::metadata(path) {
+        // Absolute, because ort takes a relative path as one beside the executable.
+        Ok(metadata) if metadata.is_file() => match std::path::absolute(path) {
+            Ok(path) => {
+                let source = Source::Explicit;
+                return Ok(Located { path, source });
+            }
+            Err(error) => format!("has no absolute path ({error})"),
+        },
+        Ok(_) => "is not a file".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be read ({error})"),
+    };
+    let path = path.to_path_buf();
+    Err(RuntimeError::Named {
+        origin,
+        path,
+        problem,
+    })
+}
+
+#[cfg(test)]
+#[cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "a shell script stands in for Python"
+    )
+)]
+pub(super) mod tests {
+    use std::ffi::OsString;
+
+    use expect_test::{Expect, expect};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const CONTENT: &str = "a library\n";
+    const MEMBER: &str = "onnxruntime/capi/libonnxruntime.test";
+    const PIN: Pin = Pin {
+        os: "test",
+        arch: "test",
+        platform: "test_platform",
+        member: MEMBER,
+        size: 10,
+        sha256: "7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd",
+    };
+
+    /// A folder with all that the process could find around it, and a Python that is a shell script.
+    pub(in crate::runtime) struct Home(TempDir);
+
+    impl Home {
+        pub(in crate::runtime) fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        pub(in crate::runtime) fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        pub(in crate::runtime) fn write(&self, name: impl AsRef<Path>, content: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            path
+        }
+
+        fn cached(&self) -> PathBuf {
+            self.path(&format!("cache/onnxruntime-{VERSION}/libonnxruntime.test"))
+        }
+
+        /// The Python notes each call in `calls`; pip's download does what `script` says in the
+        /// folder `$2`.
+        fn python(&self, script: &str) -> Python {
+            let calls = self.path("calls");
+            let python = format!(
+                r#"
+                echo "$3" >> '{}'
+                if [ "$3" = download ]; then
+                    while [ "$1" != -d ]; do shift; done
+                    {script}
+                fi
+                "#,
+                calls.display()
+            );
+            let path = self.write("python", &python);
+            vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]
+        }
+
+        /// A script whose pip brings a wheel.
+        fn wheel(&self, member: &str, content: &str) -> String {
+            use std::io::Write;
+            let path = self.path("wheel");
+            let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            zip.start_file(member, options).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
+            zip.finish().unwrap();
+            format!(r#"cp '{}' "$2/onnxruntime.whl""#, path.display())
+        }
+
+        fn surroundings(&self, script: &str) -> Surroundings {
+            Surroundings {
+                named: None,
+                beside: Some(self.path("beside")),
+                cache: Some(self.path("cache")),
+                pin: Some(PIN),
+                pythons: vec![self.python(script)],
+            }
+        }
+
+        /// An error as it is in every such folder on every machine, a line for each part.
+        pub(in crate::runtime) fn normal(&self, error: impl ToString) -> String {
+            use std::env::consts::{ARCH, DLL_PREFIX, DLL_SUFFIX, OS};
+            let error = error
+                .to_string()
+                .replace(self.0.path().to_str().unwrap(), "HOME")
+                .replace(&format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}"), "PLAIN")
+                .replace(&format!("{OS} on {ARCH}"), "OS on ARCH")
+                .replace('\\', "/");
+            error.replace("; ", ";\n") + "\n"
+        }
+
+        fn names_in_cache(&self) -> Vec<OsString> {
+            fs::read_dir(self.cached().parent().unwrap())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect()
+        }
+    }
+
+    fn quietly(options: &RuntimeOptions, surroundings: &Surroundings) -> Result<Located, String> {
+        locate_in(options, surroundings, &mut |_| {}).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_first_place_that_has_a_library_wins() {
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        let plain = format!("beside/{DLL_PREFIX}onnxruntime{DLL_SUFFIX}");
+        for present in 0..1 << 5 {
+            for offline in [false, true] {
+                let home = Home::new();
+                let mut surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+                let mut options = RuntimeOptions {
+                    offline,
+                    ..RuntimeOptions::default()
+                };
+                let is_present = |place: u32| present & 1 << place != 0;
+                if is_present(0) {
+                    options.library = Some(home.write("option", ""));
+                }
+                if is_present(1) {
+                    surroundings.named = Some(home.write("variable", ""));
+                }
+                if is_present(2) {
+                    home.write(&plain, "");
+                }
+                if is_present(3) {
+                    home.write("beside/libonnxruntime.test", "");
+                }
+                if is_present(4) {
+                    home.write(home.cached(), CONTENT);
+                }
+                let first: u32 = (0..5).find(|place| is_present(*place)).unwrap_or(5);
+                let (path, source) = match first {
+                    0 => (home.path("option"), Source::Explicit),
+                    1 => (home.path("variable"), Source::Explicit),
+                    2 => (home.path(&plain), Source::Beside),
+                    3 => (home.path("beside/libonnxruntime.test"), Source::Beside),
+                    4 => (home.cached(), Source::Cache),
+                    _ => (home.cached(), Source::Fetched),
+                };
+                let located = quietly(&options, &surroundings);
+                if first == 5 && offline {
+                    assert!(located.is_err());
+                } else {
+                    assert_eq!(located, Ok(Located { path, source }), "{present:05b}");
+                }
+                let fetches = first == 5 && !offline;
+                assert_eq!(home.path("calls").exists(), fetches, "{present:05b}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_fetched_is_kept() {
+        for damaged in [None, Some(""), Some("a lib"), Some("a library\nand more")] {
+            let home = Home::new();
+            if let Some(content) = damaged {
+                home.write(home.cached(), content);
+            }
+            let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+            let options = RuntimeOptions::default();
+            let mut said = Vec::new();
+            let located = locate_in(&options, &surroundings, &mut |line| {
+                said.push(home.normal(line))
+            });
+            assert_eq!(located.unwrap().source, Source::Fetched);
+            assert_eq!(
+                said.concat(),
+                "fetching ONNX Runtime 1.32.0 with pip (about 30 MB, once)\n\
+                 verified ONNX Runtime 1.32.0, kept as \
+                 HOME/cache/onnxruntime-1.32.0/libonnxruntime.test\n"
+            );
+
+            let expected = Located {
+                path: home.cached(),
+                source: Source::Cache,
+            };
+            assert_eq!(quietly(&options, &surroundings), Ok(expected));
+            assert_eq!(fs::read_to_string(home.cached()).unwrap(), CONTENT);
+            assert_eq!(home.names_in_cache(), ["libonnxruntime.test"]);
+            let calls = fs::read_to_string(home.path("calls")).unwrap();
+            assert_eq!(calls, "--version\ndownload\n");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_failed_fetch_says_why_and_leaves_nothing() {
+        type Script = fn(&Home) -> String;
+        let cases: [(Script, Expect); 7] = [
+            (
+                |home| home.wheel(MEMBER, "b library\n"),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    onnxruntime/capi/libonnxruntime.test has SHA-256 53816bb184ed39fa85904b966f75e9ef37bcc0bd7afc13bc3a6f08e3848ace01 instead of the pinned 7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd
+                "#]],
+            ),
+            (
+                |home| home.wheel(MEMBER, "a lib"),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    onnxruntime/capi/libonnxruntime.test has 5 bytes instead of the pinned 10
+                "#]],
+            ),
+            (
+                |home| home.wheel("onnxruntime/README", CONTENT),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    no onnxruntime/capi/libonnxruntime.test:
+                    specified file not found in archive
+                "#]],
+            ),
+            (
+                |_| r#"echo no zip > "$2/onnxruntime.whl""#.to_owned(),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    invalid Zip archive:
+                    Could not find EOCD
+                "#]],
+            ),
+            (
+                |_| r#"echo a tarball > "$2/onnxruntime.tar.gz""#.to_owned(),
+                expect![[r#"
+                    the wheel for test_platform is not as expected:
+                    there is none
+                "#]],
+            ),
+            (
+                |_| "echo Looking around; echo ERROR: No network. >&2; exit 1".to_owned(),
+                expect![[r#"
+                    sh HOME/python -m pip download failed:
+                    ERROR:
+                    No network
+                "#]],
+            ),
+            (
+                |_| r#"cd "$2"; echo half > onnxruntime.whl; kill $$"#.to_owned(),
+                expect![[r#"
+                    sh HOME/python -m pip download failed:
+                    signal:
+                    15 (SIGTERM)
+                "#]],
+            ),
+        ];
+        for (script, expected) in cases {
+            let home = Home::new();
+            let surroundings = home.surroundings(&script(&home));
+            let error = quietly(&RuntimeOptions::default(), &surroundings).unwrap_err();
+            let (_, error) = error.split_once("; pip: ").unwrap();
+            let (error, _) = error.split_once("; to go on").unwrap();
+            expected.assert_eq(&home.normal(error.replace(": ", ":\n")));
+            assert!(home.names_in_cache().is_empty(), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_python_without_pip_is_passed_over() {
+        let home = Home::new();
+        let mut surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+        let none = vec![home.path("no-python").to_str().unwrap().to_owned()];
+        surroundings.pythons.insert(0, none);
+        surroundings.pythons.insert(1, vec!["false".to_owned()]);
+        let located = quietly(&RuntimeOptions::default(), &surroundings).unwrap();
+        assert_eq!(located.source, Source::Fetched);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_was_tried_and_what_helps_is_said() {
+        type Change = fn(&Home, &mut RuntimeOptions, &mut Surroundings);
+        let cases: [(Change, Expect); 7] = [
+            (
+                |_, _, surroundings| surroundings.pin = None,
+                expect![[r#"
+                    beside the executable: no PLAIN in HOME/beside;
+                    pip: no official build of 1.32.0 is known for OS on ARCH;
+                    to go on, build or install ONNX Runtime for this machine"#]],
+            ),
+            (
+                |_, _, surroundings| surroundings.cache = None,
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: this user has no cache directory;
+                    to go on, set INTERLINE_CACHE_DIR"#]],
+            ),
+            (
+                |_, _, surroundings| surroundings.beside = None,
+                expect![[r#"
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: sh HOME/python -m pip download failed: exit status: 1;
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+            (
+                |_, options, _| options.offline = true,
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: not used, being offline;
+                    to go on, run once without --offline"#]],
+            ),
+            (
+                |home, options, _| {
+                    home.write(home.cached(), "a lib");
+                    options.offline = true;
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is corrupt (5 bytes instead of 10);
+                    pip: not used, being offline;
+                    to go on, run once without --offline"#]],
+            ),
+            (
+                |home, _, surroundings| {
+                    let none = home.path("no-python").to_str().unwrap().to_owned();
+                    surroundings.pythons = vec![vec![none], vec!["false".to_owned()]];
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
+                    pip: found no Python with pip (HOME/no-python: No such file or directory (os error 2), false: exit status: 1);
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+            (
+                |home, _, _| {
+                    home.write("cache", "a file in the way");
+                },
+                expect![[r#"
+                    beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: Not a directory (os error 20);
+                    pip: cannot create HOME/cache/onnxruntime-1.32.0: Not a directory (os error 20);
+                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+            ),
+        ];
+        for (change, expected) in cases {
+            let home = Home::new();
+            let mut surroundings = home.surroundings("exit 1");
+            let mut options = RuntimeOptions::default();
+            change(&home, &mut options, &mut surroundings);
+            let error = home.normal(quietly(&options, &surroundings).unwrap_err());
+            let (start, rest) = error.split_once(": not given;\n").unwrap();
+            assert_eq!(
+                start,
+                "found no ONNX Runtime library;\ntried --runtime and ORT_DYLIB_PATH"
+            );
+            let (rest, remedy) = rest.split_once(", or ").unwrap_or_default();
+            assert_eq!(
+                remedy,
+                "name an ONNX Runtime library with --runtime PATH or ORT_DYLIB_PATH\n"
+            );
+            expected.assert_eq(rest);
+        }
+    }
+
+    #[test]
+    fn a_named_library_must_be_a_file() {
+        let home = Home::new();
+        fs::create_dir(home.path("folder")).unwrap();
+        for (name, expected) in [
+            (
+                "nothing",
+                expect![[r#"
+                    --runtime names HOME/nothing, which does not exist;
+                    name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+                "#]],
+            ),
+            (
+                "folder",
+                expect![[r#"
+                    --runtime names HOME/folder, which is not a file;
+                    name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+                "#]],
+            ),
+        ] {
+            let options = RuntimeOptions {
+                library: Some(home.path(name)),
+                ..RuntimeOptions::default()
+            };
+            let surroundings = home.surroundings("exit 1");
+            let error = quietly(&options, &surroundings).unwrap_err();
+            expected.assert_eq(&home.normal(error));
+
+            let surroundings = Surroundings {
+                named: options.library,
+                ..surroundings
+            };
+            let by_variable = quietly(&RuntimeOptions::default(), &surroundings).unwrap_err();
+            assert!(
+                by_variable.starts_with("ORT_DYLIB_PATH names "),
+                "{by_variable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_relative_name_is_made_absolute() {
+        let options = RuntimeOptions {
+            library: Some("Cargo.toml".into()),
+            ..RuntimeOptions::default()
+        };
+        let located = quietly(&options, &Home::new().surroundings("exit 1")).unwrap();
+        // Cargo runs tests in the folder of the package.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(located.path, path);
+    }
+}
