@@ -93,18 +93,7 @@ impl Completer {
         snapshot: &Snapshot,
         trigger: Trigger,
     ) -> Result<Completions, Silence> {
-        let mut ending = Ending {
-            completer: self,
-            start: Instant::now(),
-            record: Record {
-                id: lock(&self.records).begin(),
-                file_name: snapshot.file_name(),
-                outcome: Outcome::Silent(Silence::Cancelled),
-                stats: Stats::default(),
-                total: Duration::ZERO,
-                acceptance: None,
-            },
-        };
+        let mut ending = self.begin(snapshot.file_name(), Silence::Cancelled);
         let texts = self.texts(snapshot, trigger, &mut ending.record).await;
         // Law (no stale item).
         let current = self.documents.version(&snapshot.uri) == Some(snapshot.version);
@@ -114,6 +103,27 @@ impl Completer {
         }
         let id = ending.record.id;
         texts.map(|texts| Completions { id, texts })
+    }
+
+    /// Leaves the record of a request about a document that the client has not opened.
+    pub fn not_open(&self, file_name: String) {
+        drop(self.begin(file_name, Silence::NotOpen));
+    }
+
+    /// Begins a request, which comes to `silence` if nothing else is said before it ends.
+    fn begin(&self, file_name: String, silence: Silence) -> Ending<'_> {
+        Ending {
+            completer: self,
+            start: Instant::now(),
+            record: Record {
+                id: lock(&self.records).begin(),
+                file_name,
+                outcome: Outcome::Silent(silence),
+                stats: Stats::default(),
+                total: Duration::ZERO,
+                acceptance: None,
+            },
+        }
     }
 
     async fn texts(

@@ -217,9 +217,7 @@ impl Snapshot {
     /// The document's base name.
     #[must_use]
     pub fn file_name(&self) -> String {
-        let path = self.path();
-        let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        file_name(&self.uri)
     }
 
     /// The snapshot with `text` in place of the bytes from `start` to the offset, and the offset
@@ -233,6 +231,14 @@ impl Snapshot {
         self.offset = start + text.len();
         self
     }
+}
+
+/// The base name that a document's URI gives it.
+#[must_use]
+pub fn file_name(uri: &Uri) -> String {
+    let path = uri.to_file_path().unwrap_or_default();
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Why a change was not applied.

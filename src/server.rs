@@ -25,7 +25,7 @@ use tower_lsp::ls_types::{
     DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
     DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams, InitializeResult,
     InitializedParams, InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind,
-    MessageType,
+    MessageType, TextDocumentPositionParams,
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
@@ -34,7 +34,7 @@ use crate::completion::record::{Acceptance, Silence};
 use crate::completion::{Completer, Completions, Settings};
 use crate::config::{Config, Options};
 use crate::context::Trigger;
-use crate::document::{Documents, Snapshot};
+use crate::document::{self, Documents, Snapshot};
 use crate::engine::{Engine, EngineState};
 use crate::lsp::capabilities::{ACCEPT, WHY, initialize_result};
 use crate::lsp::client_process;
@@ -185,6 +185,18 @@ impl Server {
             .await;
     }
 
+    /// The document and the place a request is about, if the client has opened it.
+    fn snapshot(&self, session: &Session, place: &TextDocumentPositionParams) -> Option<Snapshot> {
+        let uri = &place.text_document.uri;
+        let snapshot = self
+            .documents
+            .snapshot(uri, place.position, session.encoding);
+        if snapshot.is_none() {
+            session.completer.not_open(document::file_name(uri));
+        }
+        snapshot
+    }
+
     /// `None` leaves what is shown, an empty list hides it.
     async fn complete(
         &self,
@@ -210,10 +222,7 @@ impl Server {
         let session = self.session()?;
         let encoding = session.encoding;
         let place = params.text_document_position;
-        let snapshot = self
-            .documents
-            .snapshot(&place.text_document.uri, place.position, encoding);
-        let Some(mut snapshot) = snapshot else {
+        let Some(mut snapshot) = self.snapshot(session, &place) else {
             return Ok(Some(InlineCompletionList { items: Vec::new() }));
         };
         let selected = params.context.selected_completion_info;
@@ -340,11 +349,7 @@ impl LanguageServer for Server {
 
     async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
         let session = self.session()?;
-        let place = params.text_document_position;
-        let snapshot =
-            self.documents
-                .snapshot(&place.text_document.uri, place.position, session.encoding);
-        let Some(snapshot) = snapshot else {
+        let Some(snapshot) = self.snapshot(session, &params.text_document_position) else {
             return Ok(Some(CompletionResponse::Array(Vec::new())));
         };
         // Most editors say `Invoked` of a menu that comes up by itself.

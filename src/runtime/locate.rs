@@ -8,8 +8,7 @@ use super::fetch::{self, Pin, Python, VERSION};
 use super::{RuntimeError, RuntimeOptions};
 
 /// How a library was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Named by an option or by `ORT_DYLIB_PATH`.
     Explicit,

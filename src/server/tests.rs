@@ -623,6 +623,8 @@ async fn bad_input_leaves_the_server_alive() {
     });
     server.notify("textDocument/didChange", closed).await;
     assert!(is_empty(&server.ask_in("file:///closed.py").await));
+    let why = server.why().await;
+    assert!(why.contains(" in closed.py: nothing shown, because the document is not open"));
 
     server.cursor = json!({"line": 4_000_000_000_u32, "character": 4_000_000_000_u32});
     assert_eq!(texts(&server.ask().await), ["b = 2"]);
