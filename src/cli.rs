@@ -19,7 +19,7 @@ use crate::config::{Config, Options};
 use crate::document::Documents;
 use crate::engine::{Engine, EngineState, Ready};
 use crate::model::{self, Model};
-use crate::runtime::{Provider, Runtime};
+use crate::runtime::{Provider, Runtime, telemetry};
 use crate::server;
 
 /// A language server that writes between your lines: local AI code completion, with no cloud.
@@ -91,10 +91,15 @@ pub fn run() -> ExitCode {
         .init();
     // One thread, for nothing computes on it (the model has its own), and what is handed on within a
     // thread waits for no other to wake up.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let done = runtime.context("cannot start tokio").and_then(|runtime| {
+    let runtime = telemetry::silence()
+        .context("cannot start again without ONNX Runtime's telemetry")
+        .and_then(|()| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("cannot start tokio")
+        });
+    let done = runtime.and_then(|runtime| {
         let done = runtime.block_on(dispatch(arguments));
         // A thread that reads standard input cannot be woken, and there is nothing to wait for.
         runtime.shutdown_background();
@@ -118,12 +123,10 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         None => {
             if std::io::stdin().is_terminal() {
                 // Whoever typed this sees nothing happen otherwise.
-                let hint =
-                    "interline: waiting for an editor on standard input; see interline --help";
-                let _ = writeln!(std::io::stderr(), "{hint}");
+                say("waiting for an editor on standard input; see interline --help");
             }
             let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-            let start = Arc::new(|config: &Config| Arc::new(start_engine(config, false)));
+            let start = Arc::new(|config: &Config| Arc::new(start_engine(config)));
             Ok(server::serve(input, output, options, start).await)
         }
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
@@ -132,24 +135,25 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
     }
 }
 
-/// Starts the engine for `config`. What it fetches is said on standard error, and what else it does
-/// if `talk` is set.
-fn start_engine(config: &Config, talk: bool) -> Engine {
+/// Says on standard error what the program is doing.
+fn say(what: &str) {
+    // Progress that nobody reads is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "interline: {what}");
+}
+
+/// Starts the engine for `config`. What it fetches is said on standard error.
+fn start_engine(config: &Config) -> Engine {
     let options = config.runtime.clone();
     let directory = config.model.clone();
-    Engine::spawn(move |say| {
+    Engine::spawn(move |set_state| {
         let mut progress = |what: &str| {
+            set_state(what);
             say(what);
-            // Progress that nobody reads is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "interline: {what}");
         };
         let directory = directory
             .or_else(model::default_directory)
             .context("the model that comes with Interline is not where it was installed; name a model folder with --model or in the setting `model`")?;
         let mut runtime = Runtime::load(&options, &mut progress)?;
-        if talk {
-            progress(&format!("loading {}", directory.display()));
-        }
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     })
 }
@@ -160,7 +164,7 @@ async fn ready_completer(
     documents: Arc<Documents>,
 ) -> anyhow::Result<(Completer, Ready)> {
     let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
-    let engine = Arc::new(start_engine(&config, false));
+    let engine = Arc::new(start_engine(&config));
     let ready = ready(&engine).await?;
     let settings = Settings {
         config: Arc::new(config),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::context::{Context, Trigger};
-use crate::document::{Documents, Snapshot};
+use crate::document::{self, Documents, Snapshot};
 use crate::engine::cancel::Cancel;
 use crate::engine::generate::Limits;
 use crate::engine::prompt::Hole;
@@ -93,7 +93,7 @@ impl Completer {
         snapshot: &Snapshot,
         trigger: Trigger,
     ) -> Result<Completions, Silence> {
-        let mut ending = self.begin(snapshot.file_name(), Silence::Cancelled);
+        let mut ending = self.begin(document::file_name(&snapshot.uri), Silence::Cancelled);
         let texts = self.texts(snapshot, trigger, &mut ending.record).await;
         // Law (no stale item).
         let current = self.documents.version(&snapshot.uri) == Some(snapshot.version);

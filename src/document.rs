@@ -214,12 +214,6 @@ impl Snapshot {
         self.uri.to_file_path().unwrap_or_default()
     }
 
-    /// The document's base name.
-    #[must_use]
-    pub fn file_name(&self) -> String {
-        file_name(&self.uri)
-    }
-
     /// The snapshot with `text` in place of the bytes from `start` to the offset, and the offset
     /// behind it.
     #[must_use]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest, Sha256};
 use tower_lsp::ls_types::{Position, Uri};
 
-use super::{Config, Options, ready_completer};
+use super::{Config, Options, ready_completer, say};
 use crate::context::Trigger;
 use crate::document::Documents;
 use crate::lsp::position::PositionEncoding;
@@ -57,10 +57,7 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
 }
 
 fn runtime(config: &Config) -> anyhow::Result<String> {
-    let mut progress = |what: &str| {
-        let _ = writeln!(std::io::stderr(), "interline: {what}");
-    };
-    let runtime = Runtime::load(&config.runtime, &mut progress)?;
+    let runtime = Runtime::load(&config.runtime, &mut say)?;
     let mut summary = format!(
         "ONNX Runtime {} on {} from {}",
         runtime.version,

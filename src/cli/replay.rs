@@ -91,7 +91,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let file = &arguments.file;
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read {} as text", file.display()))?;
-    let engine = Arc::new(start_engine(&Config::from(options.clone()), false));
+    let engine = Arc::new(start_engine(&Config::from(options.clone())));
     ready(&engine).await?;
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);

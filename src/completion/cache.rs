@@ -48,16 +48,15 @@ impl CompletionCache {
     pub fn get(&mut self, uri: &str, context: &Context) -> Option<Vec<String>> {
         let (place, rests) = self.answers.iter().find_map(|(place, texts)| {
             // Lengths first: most answers are ruled out by them, and their texts are long.
-            let typed = context.prefix.len().checked_sub(place.prefix.len())?;
-            let goes_on = texts.iter().any(|text| text.len() > typed);
-            let same = goes_on
+            let (before, typed) = context.prefix.split_at_checked(place.prefix.len())?;
+            let same = texts.iter().any(|text| text.len() > typed.len())
                 && place.uri == uri
                 && place.prefix_start == context.prefix_start
-                && place.suffix == context.suffix;
-            let typed = match same {
-                true => context.prefix.strip_prefix(&place.prefix)?,
-                false => return None,
-            };
+                && place.suffix == context.suffix
+                && place.prefix == before;
+            if !same {
+                return None;
+            }
             let rests = texts.iter().filter_map(|text| text.strip_prefix(typed));
             let rests: Vec<String> = rests
                 .filter(|rest| !rest.trim().is_empty())

@@ -285,6 +285,7 @@ mod tests {
         check("print($0)", "f(x))", Ok("f(x)"));
         check("print($0, end)", "x, end)", Ok("x"));
         check("a[$0];", "0];", Ok("0"));
+        check("print($0)", ")", Err("it closes what is not open"));
         check("say $0over", "it over\n", Ok("it"));
         check(
             "say $0over",

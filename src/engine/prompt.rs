@@ -158,7 +158,7 @@ fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let steps = (first..hole.prefix.len() + 1).step_by(step).rev();
     let steps = steps.map(move |edge| {
         let edge = hole.prefix.ceil_char_boundary(edge);
-        match lines(&hole.prefix[edge..]).next() {
+        match cut(&hole.prefix[edge..], is_line_border).next() {
             Some(line) if line.len() < step => edge + line.len(),
             // A file of one long line has no better place.
             _ => edge,
@@ -173,27 +173,24 @@ fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
 /// letter or digit with a line end behind it, nor a single line end with what is no space behind it,
 /// nor what stands before a single space with that space.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    lines(text).flat_map(|line| {
-        cut(line, |before, after| {
-            let Some(word) = after.strip_prefix(' ') else {
-                return false;
-            };
-            !before.ends_with(char::is_whitespace)
-                && word.starts_with(|first: char| !first.is_whitespace())
-        })
+    cut(text, |before, after| {
+        is_line_border(before, after) || is_word_border(before, after)
     })
 }
 
-/// The pieces of a text that begin or end with a line, joined.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    cut(text, |before, after| {
-        if after.starts_with('\n') {
-            return before.ends_with(char::is_alphanumeric);
-        }
-        let line = before.strip_suffix('\n');
-        line.is_some_and(|line| line.ends_with(|end: char| !end.is_whitespace()))
-            && !after.starts_with(char::is_whitespace)
-    })
+fn is_line_border(before: &str, after: &str) -> bool {
+    if after.starts_with('\n') {
+        return before.ends_with(char::is_alphanumeric);
+    }
+    let line = before.strip_suffix('\n');
+    line.is_some_and(|line| line.ends_with(|end: char| !end.is_whitespace()))
+        && !after.starts_with(char::is_whitespace)
+}
+
+fn is_word_border(before: &str, after: &str) -> bool {
+    let word = after.strip_prefix(' ');
+    word.is_some_and(|word| word.starts_with(|start: char| !start.is_whitespace()))
+        && !before.ends_with(char::is_whitespace)
 }
 
 /// Cuts a text at each place where `border` says so of what stands before it, from the last cut on,

@@ -73,8 +73,7 @@ impl<'a> StopCriteria<'a> {
         if dedented {
             return Some((FinishReason::Block, self.line));
         }
-        let keep = (2..=32).find_map(|period| second_round(text, period, 4));
-        keep.map(|keep| (FinishReason::Repetition, keep))
+        circle(text, 2..=32, 4)
     }
 
     /// Looks at the line `start..end`, which is whole.
@@ -94,17 +93,14 @@ impl<'a> StopCriteria<'a> {
             let keep = if closes(line) { end } else { start };
             return Some((FinishReason::Block, keep));
         }
-        let mut before = text[..start].lines().rev();
         if line.trim().is_empty() {
-            let two = before.next().is_some_and(|line| line.trim().is_empty());
+            let before = text[..start].lines().next_back();
+            let two = before.is_some_and(|line| line.trim().is_empty());
             return two.then_some((FinishReason::Block, start));
         }
         // The same line, or two in turn, for the third time.
         let ends = text[..end].rmatch_indices('\n').take(2);
-        let keep = ends
-            .map(|(before, _)| end - before)
-            .find_map(|period| second_round(&text[..=end], period, 3));
-        keep.map(|keep| (FinishReason::Repetition, keep))
+        circle(&text[..=end], ends.map(|(before, _)| end - before), 3)
     }
 
     fn is_dedented(&self, line: &str) -> bool {
@@ -121,16 +117,23 @@ fn closes(line: &str) -> bool {
     line.trim_start().starts_with(['}', ')', ']'])
 }
 
-/// Where the second round begins of a text whose end says the same `period` bytes over and over,
-/// `times` times and long enough to tell. Rulers (`-----`) may.
-fn second_round(text: &str, period: usize, times: usize) -> Option<usize> {
+/// Stops before the second round a text whose end says the same bytes over and over: as many as one of
+/// `periods`, `times` times and long enough to tell. Rulers (`-----`) may.
+fn circle(
+    text: &str,
+    mut periods: impl Iterator<Item = usize>,
+    times: usize,
+) -> Option<(FinishReason, usize)> {
     const LEAST: usize = 24;
-    let times = times.max(LEAST.div_ceil(period));
-    let start = text.len().checked_sub(period * times)?;
-    let rounds = &text.as_bytes()[start..];
-    let same = rounds[period..] == rounds[..rounds.len() - period];
-    let ruler = rounds.iter().all(|byte| *byte == rounds[0]);
-    (same && !ruler).then(|| text.floor_char_boundary(start + period))
+    let keep = periods.find_map(|period| {
+        let times = times.max(LEAST.div_ceil(period));
+        let start = text.len().checked_sub(period * times)?;
+        let rounds = &text.as_bytes()[start..];
+        let same = rounds[period..] == rounds[..rounds.len() - period];
+        let ruler = rounds.iter().all(|byte| *byte == rounds[0]);
+        (same && !ruler).then(|| text.floor_char_boundary(start + period))
+    })?;
+    Some((FinishReason::Repetition, keep))
 }
 
 #[cfg(test)]

@@ -262,17 +262,8 @@ fn write_through(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-#[cfg_attr(
-    not(unix),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "a shell script stands in for Python"
-    )
-)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::SystemTime;
 
     use super::*;
 
@@ -294,6 +285,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn only_old_work_is_removed() {
+        use std::time::SystemTime;
         let home = tempfile::tempdir().unwrap();
         let hours = |hours| SystemTime::now() - Duration::from_hours(hours);
         for (name, age, kept) in [

@@ -10,7 +10,7 @@ use std::io;
 const DISABLE_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Makes sure that ONNX Runtime will report nothing, whichever library is loaded later. To be called
-/// first in `main`: where the switch is not set, it starts the program again with it, as the same
+/// before any work is done: where the switch is not set, it starts the program again with it, as the same
 /// process with the same streams, because a process cannot change its own variables safely.
 ///
 /// # Errors

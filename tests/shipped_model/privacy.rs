@@ -3,14 +3,15 @@
 use std::fs;
 use std::process::Command;
 
-use interline::runtime::{Runtime, RuntimeOptions};
+use interline::runtime::RuntimeOptions;
+use interline::runtime::locate::locate;
 
 /// ONNX Runtime's telemetry keeps an identifier and a queue in the user's cache before it sends
 /// anything, so a home that stays empty means that it is off.
 #[test]
 fn the_program_leaves_no_telemetry_behind() {
     let home = tempfile::tempdir().unwrap();
-    let library = Runtime::load(&RuntimeOptions::default(), &mut |_| {}).unwrap();
+    let library = locate(&RuntimeOptions::default(), &mut |_| {}).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_interline"))
         .args(["complete", "examples/inventory.py:21:37", "--offline"])
         .arg("--runtime")
