@@ -107,6 +107,12 @@ impl Documents {
         self.lock().get(uri).map(|document| document.version)
     }
 
+    /// The whole text of a document, or nothing if it is not open. Costs no copy.
+    #[must_use]
+    pub fn text(&self, uri: &Uri) -> Option<Rope> {
+        self.lock().get(uri).map(|document| document.rope.clone())
+    }
+
     /// A panic elsewhere under the lock must not take every document with it, so a poisoned lock is
     /// as good as any: at worst one text is out of step until it is opened again.
     fn lock(&self) -> MutexGuard<'_, HashMap<Uri, Document>> {

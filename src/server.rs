@@ -25,7 +25,7 @@ use tower_lsp::ls_types::{
     DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
     DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams, InitializeResult,
     InitializedParams, InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind,
-    MessageType, TextDocumentPositionParams,
+    MessageType, TextDocumentPositionParams, Uri,
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
@@ -36,10 +36,10 @@ use crate::config::{Config, Options};
 use crate::context::Trigger;
 use crate::document::{self, Documents, Snapshot};
 use crate::engine::{Engine, EngineState};
-use crate::lsp::capabilities::{ACCEPT, WHY, initialize_result};
+use crate::lsp::capabilities::{ACCEPT, DOCUMENT_TEXT, WHY, initialize_result};
 use crate::lsp::client_process;
 use crate::lsp::inline_completion::{
-    DidPartiallyAcceptCompletionParams, DidShowCompletionParams, inline_items, menu_items,
+    DidPartiallyAcceptCompletionParams, DidShowCompletionParams, NoRange, inline_items, menu_items,
     request_id,
 };
 use crate::lsp::messages;
@@ -115,6 +115,7 @@ struct Server {
 /// What `initialize` decides.
 struct Session {
     encoding: PositionEncoding,
+    no_range: NoRange,
     completer: Completer,
 }
 
@@ -236,10 +237,15 @@ impl Server {
         };
         let completions = self.complete(session, &snapshot, trigger).await;
         let replaced = selected.map(|selected| selected.range);
-        Ok(
-            completions
-                .map(|completions| inline_items(&completions, &snapshot, replaced, encoding)),
-        )
+        Ok(completions.map(|completions| {
+            inline_items(
+                &completions,
+                &snapshot,
+                replaced,
+                encoding,
+                session.no_range,
+            )
+        }))
     }
 
     async fn did_show(&self, params: DidShowCompletionParams) {
@@ -264,6 +270,9 @@ impl LanguageServer for Server {
         let encodings = general.and_then(|general| general.position_encodings);
         let encoding = PositionEncoding::negotiate(encodings.as_deref());
 
+        let client = params.client_info.as_ref();
+        let no_range = NoRange::of_client(client.map(|client| client.name.as_str()));
+
         let sent = Options::from_json(params.initialization_options.unwrap_or_default());
         let settings = sent
             .and_then(|sent| self.settings(sent.or(self.options.clone()), None))
@@ -274,6 +283,7 @@ impl LanguageServer for Server {
             .session
             .set(Session {
                 encoding,
+                no_range,
                 completer,
             })
             .is_err()
@@ -373,8 +383,17 @@ impl LanguageServer for Server {
                 }
                 Ok(serde_json::to_value(records).ok())
             }
+            DOCUMENT_TEXT => {
+                let uri = params.arguments.into_iter().next();
+                let uri: Option<Uri> = uri.and_then(|uri| serde_json::from_value(uri).ok());
+                let uri = uri.ok_or_else(|| {
+                    Error::invalid_params(format!("{DOCUMENT_TEXT} takes a document's URI"))
+                })?;
+                let text = self.documents.text(&uri);
+                Ok(text.map(|text| text.to_string().into()))
+            }
             other => Err(Error::invalid_params(format!(
-                "unknown command {other:?}, expected {ACCEPT} or {WHY}"
+                "unknown command {other:?}, expected {ACCEPT}, {WHY} or {DOCUMENT_TEXT}"
             ))),
         }
     }

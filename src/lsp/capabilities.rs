@@ -13,6 +13,10 @@ pub const ACCEPT: &str = "interline.accept";
 /// The command that answers with the latest records, the latest first: all that are kept, or `[count]`.
 pub const WHY: &str = "interline.why";
 
+/// The command that answers with the server's text of an open document, `null` if it is not open:
+/// `[uri]`. What an editor shows must equal it.
+pub const DOCUMENT_TEXT: &str = "interline.documentText";
+
 /// The answer to `initialize`.
 #[must_use]
 pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
@@ -25,7 +29,7 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
             inline_completion_provider: Some(OneOf::Left(true)),
             completion_provider: Some(CompletionOptions::default()),
             execute_command_provider: Some(ExecuteCommandOptions {
-                commands: vec![ACCEPT.to_owned(), WHY.to_owned()],
+                commands: vec![ACCEPT.to_owned(), WHY.to_owned(), DOCUMENT_TEXT.to_owned()],
                 ..ExecuteCommandOptions::default()
             }),
             ..ServerCapabilities::default()

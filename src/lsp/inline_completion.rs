@@ -12,6 +12,27 @@ use super::position::{self, PositionEncoding};
 use crate::completion::Completions;
 use crate::document::Snapshot;
 
+/// How a client treats an item without a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRange {
+    /// It inserts at the cursor: Neovim, which draws an item *with* a range over the text behind
+    /// the cursor, even if the range is empty.
+    Inserts,
+    /// It may replace what is behind the cursor, as VS Code does: the rest of the line.
+    Replaces,
+}
+
+impl NoRange {
+    /// By the name a client says in `initialize`.
+    #[must_use]
+    pub fn of_client(name: Option<&str>) -> Self {
+        match name {
+            Some("Neovim") => Self::Inserts,
+            _ => Self::Replaces,
+        }
+    }
+}
+
 /// Ghost text. `snapshot` is what the model saw; it differs from the document by `replaced`, the
 /// range that an item of the editor's menu takes, where there is one.
 #[must_use]
@@ -20,27 +41,28 @@ pub fn inline_items(
     snapshot: &Snapshot,
     replaced: Option<Range>,
     encoding: PositionEncoding,
+    no_range: NoRange,
 ) -> InlineCompletionList {
     let line = Line::at(snapshot);
     let cursor = position::position(&snapshot.rope, snapshot.offset, encoding);
     let (start, range) = match replaced {
         Some(range) => {
             let start = position::offset(&snapshot.rope, range.start, encoding);
-            (start.min(snapshot.offset), range)
+            (start.min(snapshot.offset), Some(range))
         }
         // With the whole line in it, ghost text stands still in VS Code while the user types.
         None if line.suffix_is_blank => {
             let start = position::position(&snapshot.rope, line.start, encoding);
-            (line.start, Range::new(start, cursor))
+            (line.start, Some(Range::new(start, cursor)))
         }
-        // Neovim draws a range that is not empty over the text behind the cursor.
-        None => (snapshot.offset, Range::new(cursor, cursor)),
+        None if no_range == NoRange::Inserts => (snapshot.offset, None),
+        None => (snapshot.offset, Some(Range::new(cursor, cursor))),
     };
     let typed = snapshot.rope.byte_slice(start..snapshot.offset).to_string();
     let items = completions.texts.iter().map(|text| InlineCompletionItem {
         insert_text: format!("{typed}{text}"),
         filter_text: None,
-        range: Some(range),
+        range,
         command: Some(accept(completions.id)),
         insert_text_format: None,
     });
@@ -184,6 +206,7 @@ mod tests {
             &snapshot(text),
             None,
             PositionEncoding::Utf16,
+            NoRange::Replaces,
         );
         let item = &list.items[0];
         assert_eq!(request_id(item), Some(7));
@@ -216,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn neovim_gets_no_range_that_it_would_draw_over_other_text() {
+        let range = |text: &str, client: &str| {
+            let list = inline_items(
+                &completions(&["x"]),
+                &snapshot(text),
+                None,
+                PositionEncoding::Utf16,
+                NoRange::of_client(Some(client)),
+            );
+            list.items[0].range.map(show)
+        };
+        assert_eq!(range("f($0)\n", "Neovim"), None);
+        assert_eq!(range("f($0\n", "Neovim").as_deref(), Some("0:0-0:2"));
+        assert_eq!(
+            range("f($0)\n", "Visual Studio Code").as_deref(),
+            Some("0:2-0:2")
+        );
+    }
+
+    #[test]
     fn ghost_text_goes_on_from_the_menus_item() {
         let replaced = Range::new(Position::new(0, 4), Position::new(0, 6));
         let list = inline_items(
@@ -223,6 +266,7 @@ mod tests {
             &snapshot("a = print$0"),
             Some(replaced),
             PositionEncoding::Utf16,
+            NoRange::Replaces,
         );
         let item = &list.items[0];
         assert_eq!(item.insert_text, "print(x)");

@@ -212,7 +212,8 @@ async fn it_says_what_it_can() {
           "executeCommandProvider": {
             "commands": [
               "interline.accept",
-              "interline.why"
+              "interline.why",
+              "interline.documentText"
             ]
           },
           "inlineCompletionProvider": true,
@@ -220,6 +221,20 @@ async fn it_says_what_it_can() {
           "textDocumentSync": 2
         }"#]];
     expected.assert_eq(&format!("{:#}", result.unwrap()["capabilities"]));
+}
+
+#[tokio::test]
+async fn it_shows_its_text_of_an_open_document() {
+    let mut server = TestServer::start("").await;
+    server.open("a = 1\r\n$0").await;
+    server.type_text("é").await;
+    let text = server.command(DOCUMENT_TEXT, json!([URI])).await;
+    assert_eq!(text, json!("a = 1\r\né"));
+    let text = server
+        .command(DOCUMENT_TEXT, json!(["untitled:Untitled-1"]))
+        .await;
+    assert_eq!(text, Value::Null);
+    server.end().await;
 }
 
 #[tokio::test]
