@@ -57,6 +57,27 @@ pub struct Settings {
     pub engine: Arc<Engine>,
 }
 
+impl Settings {
+    /// Whether anything may be shown in a document.
+    ///
+    /// # Errors
+    ///
+    /// The rule against it.
+    pub fn permit(&self, snapshot: &Snapshot) -> Result<(), Silence> {
+        if !self.config.enabled {
+            return Err(Silence::Disabled(""));
+        }
+        let disabled = &self.config.disabled_languages;
+        if disabled.iter().any(|name| **name == *snapshot.language_id) {
+            return Err(Silence::Disabled(" for this language"));
+        }
+        match self.exclusion.of(&snapshot.path()) {
+            Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Completer {
     /// A completer for `documents`.
     #[must_use]
@@ -132,11 +153,7 @@ impl Completer {
         trigger: Trigger,
         record: &mut Record,
     ) -> Result<Vec<String>, Silence> {
-        let Settings {
-            config,
-            exclusion,
-            engine,
-        } = self.settings();
+        let settings = self.settings();
         let uri = snapshot.uri.as_str();
         // Law (exactly one answer): Neovim never cancels, so the newest request for a document ends
         // the one before it.
@@ -144,7 +161,7 @@ impl Completer {
         if let Some(older) = lock(&self.running).insert(uri.to_owned(), cancel.clone()) {
             older.cancel();
         }
-        permitted(&config, &exclusion, snapshot)?;
+        settings.permit(snapshot)?;
         let context = Context::at(
             &snapshot.rope,
             snapshot.offset,
@@ -159,7 +176,7 @@ impl Completer {
             record.outcome = Outcome::TypedThrough(texts.len());
             return Ok(texts);
         }
-        match &*engine.state().borrow() {
+        match &*settings.engine.state().borrow() {
             EngineState::Ready(_) => {}
             EngineState::Loading(what) => return Err(Silence::Loading(what.clone())),
             EngineState::Failed(problem) => return Err(Silence::NoModel(problem.clone())),
@@ -172,14 +189,15 @@ impl Completer {
                 suffix: context.suffix.clone(),
             },
             scope: context.scope,
-            limits: limits(&config, trigger),
+            limits: limits(&settings.config, trigger),
             candidates: match trigger {
                 Trigger::Automatic => 1,
                 Trigger::Invoked => CANDIDATES,
             },
             cancel: cancel.clone(),
         };
-        let response = engine
+        let response = settings
+            .engine
             .generate(request)
             .await
             .map_err(|error| match error {
@@ -237,24 +255,6 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.record.total = self.start.elapsed();
         lock(&self.completer.records).end(self.record.clone());
-    }
-}
-
-fn permitted(config: &Config, exclusion: &Exclusion, snapshot: &Snapshot) -> Result<(), Silence> {
-    if !config.enabled {
-        return Err(Silence::Disabled(""));
-    }
-    let language = &*snapshot.language_id;
-    if config
-        .disabled_languages
-        .iter()
-        .any(|disabled| disabled == language)
-    {
-        return Err(Silence::Disabled(" for this language"));
-    }
-    match exclusion.of(&snapshot.path()) {
-        Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
-        None => Ok(()),
     }
 }
 

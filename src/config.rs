@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::runtime::{Provider, RuntimeOptions};
 
 /// The settings as a client sends them, all optional: in `initializationOptions`, or under
 /// `interline` in `workspace/didChangeConfiguration`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Options {
     /// See [`Config::enabled`].
@@ -148,5 +148,37 @@ mod tests {
         assert!(error.contains("unknown field `maxTokens`"), "{error}");
         let error = Options::from_json(json!({"provider": "tpu"})).unwrap_err();
         assert!(error.contains("unknown variant `tpu`"), "{error}");
+    }
+
+    /// VS Code shows the settings of its extension's `package.json`.
+    #[test]
+    fn vs_code_has_these_settings_and_these_defaults() {
+        let manifest = include_str!("../editors/vscode/package.json");
+        let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap();
+        let properties = &manifest["contributes"]["configuration"]["properties"];
+        let mut defaults: serde_json::Map<_, _> = properties
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, property)| {
+                let name = name.strip_prefix("interline.").unwrap();
+                (name.to_owned(), property["default"].clone())
+            })
+            .collect();
+        // Which server to start is the extension's own matter.
+        assert_eq!(defaults.remove("serverPath"), Some(json!(null)));
+
+        let options = json!(Options::default());
+        let names = options.as_object().unwrap().keys();
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            defaults.keys().collect::<Vec<_>>()
+        );
+        let options = Options::from_json(defaults.into()).unwrap();
+        assert_eq!(Config::from(options), Config::default());
+        assert_eq!(
+            properties["interline.provider"]["enum"],
+            json!(<Provider as clap::ValueEnum>::value_variants())
+        );
     }
 }

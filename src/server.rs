@@ -25,7 +25,7 @@ use tower_lsp::ls_types::{
     DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
     DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams, InitializeResult,
     InitializedParams, InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind,
-    MessageType, TextDocumentPositionParams, Uri,
+    MessageType, Position, TextDocumentPositionParams, Uri,
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
@@ -44,7 +44,7 @@ use crate::lsp::inline_completion::{
 };
 use crate::lsp::messages;
 use crate::lsp::position::{self, PositionEncoding};
-use crate::lsp::status::{DidChangeStatus, Status};
+use crate::lsp::status::{DidChangeStatus, DidFocusParams, Status};
 
 /// Handlers at once. A client that never cancels and types fast has some tens of requests open.
 const CONCURRENCY: usize = 256;
@@ -67,9 +67,10 @@ where
         end: end.clone(),
         documents: Arc::default(),
         session: OnceLock::new(),
-        status: Mutex::default(),
+        inactive: Arc::default(),
     })
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
+    .custom_method("textDocument/didFocus", Server::did_focus)
     .custom_method("textDocument/didShowCompletion", Server::did_show)
     .custom_method(
         "textDocument/didPartiallyAcceptCompletion",
@@ -108,8 +109,8 @@ struct Server {
     end: Arc<End>,
     documents: Arc<Documents>,
     session: OnceLock<Session>,
-    /// The status the client was told last.
-    status: Mutex<Option<Status>>,
+    /// The status of the file at hand, if nothing is ever shown in it, as the client was told.
+    inactive: Arc<Mutex<Option<Status>>>,
 }
 
 /// What `initialize` decides.
@@ -150,11 +151,18 @@ impl Server {
     fn follow(&self, engine: &Engine) {
         let mut state = engine.state();
         let client = self.client.clone();
+        let inactive = self.inactive.clone();
         tokio::spawn(async move {
             loop {
                 let now = state.borrow_and_update().clone();
+                // That the model is ready changes nothing in a file in which it is not used.
+                let off = inactive
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                let off = off.filter(|_| matches!(now, EngineState::Ready(_)));
                 client
-                    .send_notification::<DidChangeStatus>(Status::from(&now))
+                    .send_notification::<DidChangeStatus>(off.unwrap_or_else(|| Status::from(&now)))
                     .await;
                 if let EngineState::Failed(problem) = now {
                     // Few editors show the status; this must be seen.
@@ -172,7 +180,7 @@ impl Server {
     async fn file_status(&self, session: &Session, silence: Option<&Silence>) {
         let inactive = silence.and_then(Status::inactive);
         let status = {
-            let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.inactive.lock().unwrap_or_else(PoisonError::into_inner);
             if *last == inactive {
                 return;
             }
@@ -246,6 +254,18 @@ impl Server {
                 session.no_range,
             )
         }))
+    }
+
+    async fn did_focus(&self, params: DidFocusParams) {
+        let Ok(session) = self.session() else { return };
+        let snapshot = params.text_document.and_then(|document| {
+            let start = Position::default();
+            self.documents
+                .snapshot(&document.uri, start, session.encoding)
+        });
+        let silence =
+            snapshot.and_then(|snapshot| session.completer.settings().permit(&snapshot).err());
+        self.file_status(session, silence.as_ref()).await;
     }
 
     async fn did_show(&self, params: DidShowCompletionParams) {

@@ -1,6 +1,7 @@
 //! `didChangeStatus`: whether the server can answer, in the form other completion servers use.
 
 use serde::{Deserialize, Serialize};
+use tower_lsp::ls_types::TextDocumentIdentifier;
 use tower_lsp::ls_types::notification::Notification;
 
 use crate::completion::record::Silence;
@@ -13,6 +14,14 @@ pub enum DidChangeStatus {}
 impl Notification for DidChangeStatus {
     type Params = Status;
     const METHOD: &'static str = "didChangeStatus";
+}
+
+/// `textDocument/didFocus`: the user looks at a document, and the status shall be that of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DidFocusParams {
+    /// The document; nothing when the user looks at something else.
+    pub text_document: Option<TextDocumentIdentifier>,
 }
 
 /// What the user should know of the server.

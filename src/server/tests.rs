@@ -531,6 +531,31 @@ async fn secrets_are_not_read() {
 }
 
 #[tokio::test]
+async fn the_status_is_that_of_the_file_the_user_looks_at() {
+    let mut server = TestServer::start("b = 2").await;
+    let secret = "file:///project/.env";
+    server.open_as(secret, "a = 1\n$0\n").await;
+    server.open("a = 1\n$0\n").await;
+    let focus = json!({"textDocument": {"uri": secret}});
+    server.notify("textDocument/didFocus", focus.clone()).await;
+    let kind = |kind: &'static str| move |status: &Value| status["kind"] == kind;
+    let status = server
+        .notification("didChangeStatus", kind("Inactive"))
+        .await;
+    assert_eq!(
+        status["message"],
+        "files that match .env* are not shown to the model"
+    );
+    for other in [json!({"textDocument": {"uri": URI}}), json!({})] {
+        server.notify("textDocument/didFocus", focus.clone()).await;
+        server.client.notifications.clear();
+        server.notify("textDocument/didFocus", other).await;
+        server.notification("didChangeStatus", kind("Normal")).await;
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn settings_change_while_it_runs() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\n$0\n").await;

@@ -1,0 +1,124 @@
+/** The commands of the palette, and the menu of the status bar's item. */
+
+import * as path from 'node:path';
+import * as vscode from 'vscode';
+
+import type { Server } from './server';
+import { change, setting } from './settings';
+import type { Record } from './status';
+import type { SwitchedOff } from './switched_off';
+
+/** Registers the commands. Each asks what it needs, and says what is wrong. */
+export function register(server: Server, files: SwitchedOff, log: vscode.LogOutputChannel): vscode.Disposable[] {
+  const commands: { [name: string]: () => Promise<void> | void } = {
+    menu,
+    showWhy: () => showWhy(server),
+    toggleFile: () => withEditor((editor) => files.toggle(editor.document)),
+    toggleLanguage: () => withEditor((editor) => toggleLanguage(editor.document.languageId)),
+    toggleEverywhere: () => change<boolean>('enabled', (enabled) => !enabled),
+    chooseModel,
+    runTask: () => withEditor((editor) => runTask(server, editor)),
+    restart: () => server.restart(),
+    showLog: () => log.show(),
+  };
+  return Object.entries(commands).map(([name, run]) =>
+    vscode.commands.registerCommand(`interline.${name}`, async () => {
+      try {
+        await run();
+      } catch (error) {
+        const problem = error instanceof Error ? error.message : String(error);
+        void vscode.window.showErrorMessage(`Interline: ${problem}`);
+      }
+    }),
+  );
+}
+
+function withEditor(use: (editor: vscode.TextEditor) => Promise<void>): Promise<void> {
+  const editor = vscode.window.activeTextEditor;
+  if (!editor) {
+    throw new Error('no file is open');
+  }
+  return use(editor);
+}
+
+async function menu(): Promise<void> {
+  const entries = [
+    ['$(question) Why was nothing suggested?', 'interline.showWhy'],
+    ['$(file) Enable or disable in this file', 'interline.toggleFile'],
+    ['$(code) Enable or disable for this language', 'interline.toggleLanguage'],
+    ['$(globe) Enable or disable everywhere', 'interline.toggleEverywhere'],
+    ['$(folder) Choose model…', 'interline.chooseModel'],
+    ['$(refresh) Restart server', 'interline.restart'],
+    ['$(output) Show log', 'interline.showLog'],
+  ] as const;
+  const items = entries.map(([label, command]) => ({ label, command }));
+  const chosen = await vscode.window.showQuickPick(items, { title: 'Interline' });
+  if (chosen) {
+    await vscode.commands.executeCommand(chosen.command);
+  }
+}
+
+async function showWhy(server: Server): Promise<void> {
+  const records = await server.records(20);
+  if (records.length === 0) {
+    throw new Error('nothing was asked yet');
+  }
+  const item = ({ message }: Record) => {
+    const cost = message.lastIndexOf(' (');
+    return { label: message.slice(0, cost), detail: message.slice(cost + 1) };
+  };
+  await vscode.window.showQuickPick(records.map(item), {
+    title: 'Interline: the latest requests, the last one first',
+    matchOnDetail: true,
+  });
+}
+
+async function toggleLanguage(language: string): Promise<void> {
+  await change<string[]>('disabledLanguages', (now = []) =>
+    now.includes(language) ? now.filter((other) => other !== language) : [...now, language],
+  );
+}
+
+async function chooseModel(): Promise<void> {
+  const own = { label: 'The model that comes with Interline', folder: undefined };
+  const other = { label: 'A folder…', folder: null };
+  const now = setting<string>('model');
+  const items = now ? [{ label: now, description: 'in use', folder: now }, own, other] : [own, other];
+  const chosen = await vscode.window.showQuickPick(items, { title: 'Interline: choose a model' });
+  if (!chosen || chosen.folder === now) {
+    return;
+  }
+  let folder = chosen.folder;
+  if (folder === null) {
+    const picked = await vscode.window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false });
+    folder = picked?.[0]?.fsPath ?? null;
+    if (folder === null) {
+      return;
+    }
+    const manifest = vscode.Uri.file(path.join(folder, 'model.toml'));
+    if (!(await vscode.workspace.fs.stat(manifest).then(() => true, () => false))) {
+      throw new Error(`${folder} is not the folder of a model: it has no model.toml`);
+    }
+  }
+  await change<string>('model', () => folder ?? undefined);
+}
+
+async function runTask(server: Server, editor: vscode.TextEditor): Promise<void> {
+  const { document, selection } = editor;
+  const chosen = await vscode.window.showQuickPick(
+    server.tasks().map((command) => ({ label: command.replace(/^interline\./, ''), command })),
+    { title: 'Interline: run a task' },
+  );
+  if (!chosen) {
+    return;
+  }
+  const end = document.lineAt(document.lineCount - 1).range.end;
+  const range = selection.isEmpty ? new vscode.Range(new vscode.Position(0, 0), end) : selection;
+  const result = await vscode.window.withProgress(
+    { location: vscode.ProgressLocation.Notification, title: `Interline: ${chosen.label}` },
+    () => server.execute(chosen.command, [server.place(document, range)]),
+  );
+  if (typeof result === 'string') {
+    await vscode.window.showTextDocument(await vscode.workspace.openTextDocument({ content: result }));
+  }
+}

@@ -1,0 +1,55 @@
+/** Interline in VS Code: the server does the work, this shows it. */
+
+import * as vscode from 'vscode';
+
+import { register } from './commands';
+import { DOCUMENTS, Server } from './server';
+import { SERVER_PATH } from './settings';
+import { Status } from './status';
+import { SwitchedOff } from './switched_off';
+
+let server: Server;
+
+export async function activate(context: vscode.ExtensionContext): Promise<void> {
+  const log = vscode.window.createOutputChannel('Interline', { log: true });
+  const status = new Status();
+  const files = new SwitchedOff(context.workspaceState, () => look());
+  server = new Server(context.extension, log, status, (document) => files.has(document));
+
+  /** Shows the status of the document at hand. */
+  const look = () => {
+    const document = vscode.window.activeTextEditor?.document;
+    status.switchOff(
+      document && vscode.languages.match(DOCUMENTS as vscode.DocumentSelector, document) === 0
+        ? 'this is not a file'
+        : document && files.has(document)
+          ? 'switched off in this file'
+          : undefined,
+    );
+    if (document) {
+      void server.focus(document);
+    }
+  };
+
+  context.subscriptions.push(
+    log,
+    status,
+    ...register(server, files, log),
+    vscode.window.onDidChangeActiveTextEditor(look),
+    vscode.workspace.onDidChangeConfiguration(async (event) => {
+      if (event.affectsConfiguration(`interline.${SERVER_PATH}`)) {
+        await server.restart();
+      } else if (event.affectsConfiguration('interline')) {
+        await server.configure();
+        look();
+      }
+    }),
+  );
+  look();
+  // Not awaited: an editor that waits for a server is a slow editor.
+  void server.restart();
+}
+
+export async function deactivate(): Promise<void> {
+  await server.stop();
+}

@@ -1,0 +1,264 @@
+/** The server: its process, the client that speaks with it, and starting it again when it has crashed. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import * as os from 'node:os';
+import * as vscode from 'vscode';
+import {
+  CloseAction,
+  type DocumentSelector,
+  ErrorAction,
+  LanguageClient,
+  type LanguageClientOptions,
+  MessageType,
+  ShowMessageNotification,
+} from 'vscode-languageclient/node';
+
+import { findExecutable, NoExecutable } from './executable';
+import { SERVER_PATH, serverSettings, setting } from './settings';
+import type { Record, ServerStatus, Status } from './status';
+
+/** What is completed: files, and what will be files. Not output, diffs, or other views. */
+export const DOCUMENTS: DocumentSelector = [{ scheme: 'file' }, { scheme: 'untitled' }];
+
+/** Milliseconds before each new start after a crash; then it is given up. */
+const BACKOFF = [500, 1000, 2000, 4000];
+/** Milliseconds after which a start counts as good, and after which one that says nothing is reported. */
+const GOOD_START = 60_000;
+const SLOW_START = 15_000;
+
+/** Commands of the server that are not tasks. */
+const INTERNAL = ['interline.accept', 'interline.why', 'interline.documentText'];
+
+/** One run of the server. */
+interface Run {
+  client: LanguageClient;
+  child?: ChildProcess;
+  /** Whether it is meant to end, so that its end is no crash. */
+  ending: boolean;
+}
+
+export class Server implements vscode.Disposable {
+  private run: Run | undefined;
+  private crashes = 0;
+  private waiting: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly extension: vscode.Extension<unknown>,
+    private readonly log: vscode.LogOutputChannel,
+    private readonly status: Status,
+    /** Whether nothing shall be completed in a document, by the user's word for this one file. */
+    private readonly isOff: (document: vscode.TextDocument) => boolean,
+  ) {}
+
+  /** Starts the server afresh, ending the one that runs. */
+  async restart(): Promise<void> {
+    await this.stop();
+    this.crashes = 0;
+    await this.start();
+  }
+
+  /** Ends the server, by force if it does not answer. */
+  async stop(): Promise<void> {
+    clearTimeout(this.waiting);
+    const run = this.run;
+    this.run = undefined;
+    if (run) {
+      await end(run);
+    }
+  }
+
+  /** Tells the server of changed settings. */
+  async configure(): Promise<void> {
+    await this.run?.client.sendNotification('workspace/didChangeConfiguration', {
+      settings: { interline: this.settings() },
+    });
+  }
+
+  /** Asks the server for its status in this document; the answer is `didChangeStatus`. */
+  async focus(document: vscode.TextDocument): Promise<void> {
+    if (this.run?.client.isRunning()) {
+      const uri = this.run.client.code2ProtocolConverter.asUri(document.uri);
+      await this.run.client.sendNotification('textDocument/didFocus', { textDocument: { uri } });
+    }
+  }
+
+  /** The records of the latest requests, the latest first. */
+  async records(count: number): Promise<Record[]> {
+    return (await this.execute('interline.why', [count])) as Record[];
+  }
+
+  /** Runs one of the server's commands. */
+  async execute(command: string, args: unknown[]): Promise<unknown> {
+    if (!this.run?.client.isRunning()) {
+      throw new Error('the server is not running');
+    }
+    return this.run.client.sendRequest('workspace/executeCommand', { command, arguments: args });
+  }
+
+  /** The place of a selection in a document, as the server's commands take it. */
+  place(document: vscode.TextDocument, range: vscode.Range): unknown {
+    const convert = this.run?.client.code2ProtocolConverter;
+    return { uri: convert?.asUri(document.uri), range: convert?.asRange(range) };
+  }
+
+  /** The tasks the server announces, such as `translate`. */
+  tasks(): string[] {
+    const commands = this.run?.client.initializeResult?.capabilities.executeCommandProvider?.commands ?? [];
+    return commands.filter((command) => !INTERNAL.includes(command));
+  }
+
+  dispose(): void {
+    void this.stop();
+  }
+
+  private async start(): Promise<void> {
+    let executable;
+    try {
+      executable = findExecutable(this.extension.extensionPath, setting(SERVER_PATH));
+    } catch (error) {
+      if (error instanceof NoExecutable) {
+        this.fail(error.message);
+        return;
+      }
+      throw error;
+    }
+    this.log.info(`the server is ${executable.path}, from ${executable.source}`);
+    this.status.runs(`${executable.path}, from ${executable.source}`);
+    this.say({ kind: 'Normal', busy: true, message: 'starting' });
+
+    const started = Date.now();
+    const spawned = async () => {
+      // Not in the workspace: nothing there may turn up as a library or a setting.
+      const child = spawn(executable.path, [], { cwd: os.homedir() });
+      run.child = child;
+      child.on('error', (error) => this.ended(run, error.message, started));
+      child.on('exit', (code, signal) =>
+        this.ended(run, signal ? `signal ${signal}` : `exit code ${code}`, started),
+      );
+      return child;
+    };
+    const run: Run = {
+      client: new LanguageClient('interline', 'Interline', spawned, this.clientOptions()),
+      ending: false,
+    };
+    this.run = run;
+    run.client.onNotification('didChangeStatus', (status: ServerStatus) => this.say(status));
+    run.client.onNotification(ShowMessageNotification.type, ({ type, message }) => {
+      if (type === MessageType.Error) {
+        void this.report(message);
+      } else {
+        void vscode.window.showWarningMessage(message);
+      }
+    });
+
+    const slow = setTimeout(() => this.fail('The server does not answer.'), SLOW_START);
+    try {
+      await run.client.start();
+    } catch (error) {
+      // A crash is reported by the process's end; what is left is that it refused to start.
+      if (this.run === run && !run.ending && run.child?.exitCode === null) {
+        run.ending = true;
+        run.child.kill();
+        this.fail(`The server refuses to start: ${error instanceof Error ? error.message : String(error)}`);
+      }
+      return;
+    } finally {
+      clearTimeout(slow);
+    }
+    await vscode.commands.executeCommand('setContext', 'interline.hasTasks', this.tasks().length > 0);
+    const document = vscode.window.activeTextEditor?.document;
+    if (document) {
+      await this.focus(document);
+    }
+  }
+
+  /** The process is gone: start again, later each time, and at last not any more. */
+  private ended(run: Run, how: string, started: number): void {
+    if (this.run !== run || run.ending) {
+      return;
+    }
+    run.ending = true;
+    if (Date.now() - started > GOOD_START) {
+      this.crashes = 0;
+    }
+    const wait = BACKOFF[this.crashes];
+    this.crashes += 1;
+    if (wait === undefined) {
+      this.fail(`The server has ended ${this.crashes} times, now with ${how}, and is left alone.`);
+      return;
+    }
+    this.log.warn(`the server ended with ${how}, and starts again in ${wait} ms`);
+    this.say({ kind: 'Warning', busy: true, message: `ended with ${how}, starts again` });
+    this.waiting = setTimeout(() => void this.start(), wait);
+  }
+
+  private settings(): object {
+    const properties = this.extension.packageJSON.contributes.configuration.properties as object;
+    return serverSettings(Object.keys(properties).map((name) => name.slice('interline.'.length)));
+  }
+
+  private clientOptions(): LanguageClientOptions {
+    return {
+      documentSelector: DOCUMENTS,
+      initializationOptions: this.settings(),
+      outputChannel: this.log,
+      // Neither of these speaks: the process's end does.
+      errorHandler: {
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
+        closed: () => ({ action: CloseAction.DoNotRestart, handled: true }),
+      },
+      initializationFailedHandler: () => false,
+      middleware: {
+        // The menu is left to servers that know names; ghost text stands beside it.
+        provideCompletionItem: () => [],
+        provideInlineCompletionItems: async (document, position, context, token, next) => {
+          if (this.isOff(document)) {
+            return [];
+          }
+          const items = await this.status.follow(Promise.resolve(next(document, position, context, token)));
+          void this.records(1).then(
+            ([record]) => this.status.answered(record),
+            () => {},
+          );
+          return items;
+        },
+      },
+    };
+  }
+
+  private say(status: ServerStatus): void {
+    this.status.set(status);
+  }
+
+  private fail(problem: string): void {
+    this.log.error(problem);
+    this.say({ kind: 'Error', busy: false, message: problem });
+    void this.report(`Interline: ${problem}`);
+  }
+
+  private async report(problem: string): Promise<void> {
+    const [log, restart, settings] = ['Show Log', 'Restart', 'Open Settings'];
+    const chosen = await vscode.window.showErrorMessage(problem, log, restart, settings);
+    if (chosen === log) {
+      this.log.show();
+    } else if (chosen === restart) {
+      await this.restart();
+    } else if (chosen === settings) {
+      await vscode.commands.executeCommand('workbench.action.openSettings', '@ext:interline.interline');
+    }
+  }
+}
+
+async function end(run: Run): Promise<void> {
+  run.ending = true;
+  try {
+    await run.client.stop();
+  } catch {
+    // It was not running, or did not answer.
+  }
+  if (run.child && run.child.exitCode === null && run.child.signalCode === null) {
+    const gone = new Promise((resolve) => run.child?.once('exit', resolve));
+    run.child.kill('SIGKILL');
+    await gone;
+  }
+}

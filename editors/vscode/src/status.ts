@@ -1,0 +1,106 @@
+/** The status bar's item. */
+
+import * as vscode from 'vscode';
+
+/** What the server says of itself: `didChangeStatus`. */
+export interface ServerStatus {
+  kind: 'Normal' | 'Error' | 'Warning' | 'Inactive';
+  busy: boolean;
+  message: string;
+}
+
+/** What one request came to: an element of what `interline.why` answers. */
+export interface Record {
+  message: string;
+  reused: number;
+  computed: number;
+  generated: number;
+  totalMs: number;
+}
+
+/** Milliseconds after which a request shows as thinking; most are answered before. */
+const THINKING_AFTER = 150;
+
+export class Status implements vscode.Disposable {
+  private readonly item = vscode.window.createStatusBarItem('interline', vscode.StatusBarAlignment.Right, 100);
+  private server: ServerStatus = { kind: 'Normal', busy: true, message: 'starting' };
+  private executable: string | undefined;
+  private off: string | undefined;
+  private last: Record | undefined;
+  private open = 0;
+
+  constructor() {
+    this.item.name = 'Interline';
+    this.item.command = 'interline.menu';
+    this.draw();
+    this.item.show();
+  }
+
+  /** Takes what the server says, or what is to be said of it. */
+  set(server: ServerStatus): void {
+    this.server = server;
+    this.draw();
+  }
+
+  /** Says which executable runs, and where it was found. */
+  runs(executable: string): void {
+    this.executable = executable;
+    this.draw();
+  }
+
+  /** Says why nothing is completed in the document at hand, where the server is not asked. */
+  switchOff(reason: string | undefined): void {
+    this.off = reason;
+    this.draw();
+  }
+
+  /** Shows a request as thinking until it is answered. */
+  async follow<T>(request: Promise<T>): Promise<T> {
+    let counted = 0;
+    const timer = setTimeout(() => {
+      counted = 1;
+      this.open += 1;
+      this.draw();
+    }, THINKING_AFTER);
+    try {
+      return await request;
+    } finally {
+      clearTimeout(timer);
+      this.open -= counted;
+      this.draw();
+    }
+  }
+
+  /** Takes the record of the latest request. */
+  answered(record: Record | undefined): void {
+    this.last = record;
+    this.draw();
+  }
+
+  dispose(): void {
+    this.item.dispose();
+  }
+
+  private draw(): void {
+    const { kind, busy, message } = this.server;
+    const bad = kind === 'Error' || kind === 'Warning';
+    const off = bad ? undefined : (this.off ?? (kind === 'Inactive' ? message : undefined));
+    const icon = bad ? 'warning' : busy || this.open > 0 ? 'loading~spin' : off ? 'circle-slash' : 'sparkle';
+    this.item.text = `$(${icon}) Interline`;
+    this.item.backgroundColor = bad
+      ? new vscode.ThemeColor(`statusBarItem.${kind.toLowerCase()}Background`)
+      : undefined;
+    const said = off ? `off here: ${off}` : this.open > 0 && !bad ? 'thinking' : message;
+    const lines = [`Interline: ${said}`];
+    if (this.last) {
+      const { totalMs, reused, computed, generated } = this.last;
+      lines.push(`Last completion: ${totalMs.toFixed(1)} ms, ${computed} prompt tokens computed, ` +
+        `${reused} reused, ${generated} written`);
+    }
+    if (this.executable) {
+      lines.push(`Server: ${this.executable}`);
+    }
+    this.item.tooltip = lines.join('\n');
+    this.item.accessibilityInformation = { label: lines.join('. ') };
+  }
+}
