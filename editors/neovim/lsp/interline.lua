@@ -5,7 +5,9 @@ local server = require('interline.server')
 return {
   cmd = { server.executable() },
   root_dir = function(bufnr, on_dir)
-    if server.can_start() then
+    -- Neither a buffer without a name, nor what other plugins show: `fugitive://`, `oil://`.
+    local name = vim.api.nvim_buf_get_name(bufnr)
+    if name ~= '' and not name:match('^%a[%w+.-]+://') and server.can_start() then
       on_dir(vim.fs.root(bufnr, '.git'))
     end
   end,

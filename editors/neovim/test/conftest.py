@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import pynvim
@@ -11,6 +13,21 @@ ROOT = pathlib.Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
 SERVER = ROOT / "target" / "release" / "interline"
 EXAMPLES = ROOT / "examples"
+SCRIPTED = pathlib.Path(__file__).with_name("scripted_server.py")
+CLASS = """\
+class Rectangle:
+    def __init__(self, width, height):
+        self.width = width
+        self.height = height
+
+"""
+USE_PLUGIN = f"vim.opt.runtimepath:prepend('{PLUGIN}')\n"
+
+
+def scripted(*arguments):
+    """A configuration with the scripted server in the place of the real one."""
+    cmd = ", ".join(f"'{argument}'" for argument in (sys.executable, SCRIPTED, *arguments))
+    return f"vim.lsp.config('interline', {{ cmd = {{ {cmd} }} }})\n"
 
 
 def nvim_binary(version):
@@ -31,13 +48,15 @@ def until(found, seconds=60):
 class Editor:
     """One Neovim. `nvim` is its connection; the methods say what a user does and sees."""
 
-    def __init__(self, version, folder, env, setup=""):
+    NAMESPACE = "interline"
+
+    def __init__(self, version, folder, env, setup="", plugin=USE_PLUGIN):
         self.version, self.folder = version, folder
-        # Messages would wait for a key where they take more than a line.
+        # What is said is kept: as a message it would wait for a key where it takes more than a line.
         hear = "_G.heard = {}; vim.notify = function(text) table.insert(_G.heard, text) end; "
-        hear += "vim.api.nvim_echo = function(parts) table.insert(_G.heard, parts[1][1]) end; "
+        hear += "vim.api.nvim_echo = function(parts) table.insert(_G.heard, parts[1][1]) end\n"
         init = folder / "init.lua"
-        init.write_text(f"{hear}vim.opt.runtimepath:prepend('{PLUGIN}')\n{setup}")
+        init.write_text(hear + plugin + setup)
         os.environ.update(env)
         argv = [nvim_binary(version), "--embed", "--clean", "-n", "-u", init]
         self.nvim = pynvim.attach("child", argv=[str(argument) for argument in argv])
@@ -72,7 +91,7 @@ class Editor:
     def interline(self, arguments):
         self.nvim.command(f"Interline {arguments}")
 
-    def open(self, text, name="a.py", binary=False):
+    def open(self, text, name="a.py"):
         """Opens a file with this text and the cursor, in insert mode, at `$0`."""
         path = self.folder / name
         before = text.split("$0")[0]
@@ -87,9 +106,9 @@ class Editor:
     def mode(self):
         return self.nvim.api.get_mode()["mode"]
 
-    def extmarks(self):
-        namespace = self.lua("return vim.api.nvim_create_namespace('interline')")
-        return self.nvim.api.buf_get_extmarks(0, namespace, 0, -1, {"details": True})
+    def extmarks(self, buffer=0):
+        namespace = self.nvim.api.create_namespace(self.NAMESPACE)
+        return self.nvim.api.buf_get_extmarks(buffer, namespace, 0, -1, {"details": True})
 
     def ghost(self):
         """The ghost text as it is drawn, without the count of candidates."""
@@ -137,41 +156,71 @@ class Editor:
             return client:request_sync('workspace/executeCommand', params, 10000, 0).result
         """)
 
+    def server_process(self):
+        """The process id of the server."""
+        return int(subprocess.check_output(["pgrep", "-P", str(self.nvim.funcs.getpid())]).split()[0])
+
+    def check_errors(self):
+        """Nothing the user does may show an error of Lua."""
+        messages = self.nvim.funcs.execute("messages")
+        assert "rror" not in messages, messages
+
+    def clean(self):
+        """Back to an empty editor; the server goes on."""
+        self.keys("<C-\\><C-n>")
+        until(lambda: self.mode() == "n")
+        self.check_errors()
+        self.nvim.command("silent! tabonly | silent! only | %bwipeout! | messages clear")
+        self.lua("_G.heard = {}")
+
     def close(self):
         try:
             self.nvim.command("qall!")
-        except OSError:
+        except (OSError, EOFError):
             pass
+        self.nvim.close()
 
 
-@pytest.fixture(params=["0.12", "0.11"])
+@pytest.fixture(scope="session", params=["0.12", "0.11"])
 def version(request):
     return request.param
 
 
-@pytest.fixture
-def env(tmp_path):
+@pytest.fixture(scope="session")
+def env(tmp_path_factory):
     """Nothing of the machine's own configuration; the runtime's cache is shared, to fetch it once."""
-    home = {name: str(tmp_path / name.lower()) for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME")}
-    return home | {"INTERLINE_SERVER": str(SERVER), "NVIM_APPNAME": "nvim"}
+    home = tmp_path_factory.mktemp("home")
+    folders = {f"XDG_{name}_HOME": str(home / name) for name in ("CONFIG", "STATE", "DATA")}
+    return folders | {"INTERLINE_SERVER": str(SERVER)}
+
+
+@pytest.fixture(scope="session")
+def shared(version, tmp_path_factory, env):
+    """One editor for many tests, because a start of the server loads the model."""
+    editor = Editor(version, tmp_path_factory.mktemp("shared"), env)
+    yield editor
+    editor.close()
+
+
+@pytest.fixture
+def editor(shared, tmp_path):
+    shared.folder = tmp_path
+    yield shared
+    shared.clean()
 
 
 @pytest.fixture
 def start(version, tmp_path, env):
-    """Starts editors, and ends them."""
+    """Starts editors of the test's own, and ends them."""
     editors = []
 
     def start(setup="", **more):
-        folder = tmp_path / f"project{len(editors)}"
+        folder = tmp_path / f"editor{len(editors)}"
         folder.mkdir()
         editors.append(Editor(version, folder, env | more, setup))
         return editors[-1]
 
     yield start
     for editor in editors:
+        editor.check_errors()
         editor.close()
-
-
-@pytest.fixture
-def editor(start):
-    return start()

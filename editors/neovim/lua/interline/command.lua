@@ -19,7 +19,12 @@ end
 local function client()
   local running = server.client()
   if not running then
-    fail(server.problem() or 'the server is not running; open a file, or try `:Interline restart`')
+    local status = server.status()
+    fail(
+      server.problem()
+        or (status and status.message)
+        or 'the server is not running; open a file, or try `:Interline restart`'
+    )
   end
   return running
 end
@@ -108,20 +113,11 @@ end
 local subcommands = {
   status = {
     run = function()
-      local running = client()
-      local status = server.status()
-      if not running or not status then
-        return
-      end
       execute('interline.why', { 1 }, function(records)
         local last = records[1] and record_line(records[1]) or 'nothing was asked yet'
         local here = server.client(0) and '' or ' (not in this buffer)'
-        say(('Interline: %s%s\nlast request: %s\nserver: %s'):format(
-          status.message,
-          here,
-          last,
-          table.concat(running.config.cmd, ' ')
-        ))
+        local status = server.status()
+        say(('Interline: %s%s\nlast request: %s'):format(status and status.message or '', here, last))
       end)
     end,
   },
@@ -222,7 +218,7 @@ end
 ---@param line string
 ---@return string[]
 function M.complete(lead, line)
-  local name = line:match("^['<,>%d%s]*Interline!?%s+(%S+)%s")
+  local name = line:match('Interline%s+(%S+)%s')
   local subcommand = name and all()[name]
   local found = subcommand and subcommand.complete and subcommand.complete(lead)
     or (not name and vim.tbl_keys(all()) or {})

@@ -81,6 +81,10 @@ local function typed()
   if not ghost or ghost.bufnr ~= api.nvim_get_current_buf() or not inserting() then
     return
   end
+  -- Beyond the text, where 'virtualedit' lets the cursor go, nothing can be inserted as it is shown.
+  if not vim.bo.modifiable or vim.fn.getpos('.')[4] > 0 then
+    return
+  end
   local row, col = cursor()
   local line = api.nvim_get_current_line()
   if row == ghost.row and col >= ghost.start and line:sub(col + 1) == ghost.tail then
@@ -321,17 +325,25 @@ end
 ---@param bufnr integer
 function M.attach(bufnr)
   local group = api.nvim_create_augroup('interline.ghost.' .. bufnr, {})
-  api.nvim_create_autocmd({ 'InsertEnter', 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, {
+  -- At once, so that no screen is drawn in between.
+  api.nvim_create_autocmd({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, {
     group = group,
     buffer = bufnr,
-    -- At `InsertEnter` the mode is not yet insert.
+    callback = function()
+      update(bufnr)
+    end,
+  })
+  -- Here the mode is not yet insert, or the menu not yet as it will be.
+  api.nvim_create_autocmd({ 'InsertEnter', 'CompleteChanged', 'CompleteDone' }, {
+    group = group,
+    buffer = bufnr,
     callback = vim.schedule_wrap(function()
       if api.nvim_get_current_buf() == bufnr then
         update(bufnr)
       end
     end),
   })
-  api.nvim_create_autocmd({ 'InsertLeave', 'BufLeave' }, {
+  api.nvim_create_autocmd({ 'InsertLeave', 'InsertChange', 'BufLeave', 'WinLeave' }, {
     group = group,
     buffer = bufnr,
     callback = function()

@@ -51,10 +51,9 @@ function M.check()
   else
     health.info('the server is not running; it starts with the first file')
   end
-  for _, lhs in ipairs({ '<Tab>', '<M-Right>', '<M-C-Right>', '<C-]>', '<M-]>', '<M-[>', '<M-Bslash>' }) do
-    local map = vim.fn.maparg(lhs, 'i', false, true)
-    if client and not vim.startswith(map.desc or '', 'Interline') then
-      health.info(('%s is not ours; map a key to one of |interline-keys|'):format(lhs))
+  for _, key in ipairs(require('interline.keymaps').keys) do
+    if client and not require('interline.keymaps').is_set(key) then
+      health.info(('no key is mapped to <Plug>(interline-%s), see |interline-keys|'):format(key.name))
     end
   end
 end

@@ -1,33 +1,74 @@
 --- The keys of insert mode, and the colours of ghost text.
 
+local interline = require('interline')
+
 local M = {}
 
----@param name string The `<Plug>` mapping, without its brackets.
----@param lhs string The key it gets, unless the key is taken.
----@param desc string
----@param action fun(): boolean? Answers `false` if the key shall do what it does without Interline.
-local function map(name, lhs, desc, action)
-  local plug = '<Plug>(' .. name .. ')'
+---@class interline.Key
+---@field name string Its `<Plug>` mapping is `<Plug>(interline-…)`.
+---@field lhs string The key it gets, unless the key is taken.
+---@field action fun(): boolean? Answers `false` if the key shall do what it does without Interline.
+
+---@type interline.Key[]
+M.keys = {
+  { name = 'accept', lhs = '<Tab>', action = interline.accept },
+  {
+    name = 'accept-word',
+    lhs = '<M-Right>',
+    action = function()
+      return interline.accept('word')
+    end,
+  },
+  {
+    name = 'accept-line',
+    lhs = '<M-C-Right>',
+    action = function()
+      return interline.accept('line')
+    end,
+  },
+  { name = 'dismiss', lhs = '<C-]>', action = interline.dismiss },
+  { name = 'next', lhs = '<M-]>', action = interline.cycle },
+  {
+    name = 'previous',
+    lhs = '<M-[>',
+    action = function()
+      interline.cycle(-1)
+    end,
+  },
+  { name = 'trigger', lhs = '<M-Bslash>', action = interline.trigger },
+}
+
+--- Whether the key does what Interline wants it to.
+---@param key interline.Key
+---@return boolean
+function M.is_set(key)
+  return vim.fn.hasmapto(('<Plug>(interline-%s)'):format(key.name), 'i') == 1
+end
+
+---@param key interline.Key
+local function map(key)
+  local plug = ('<Plug>(interline-%s)'):format(key.name)
+  local desc = 'Interline: ' .. key.name:gsub('%-', ' ')
   vim.keymap.set('i', plug, function()
-    if action() ~= false then
+    if key.action() ~= false then
       return
     end
-    if lhs == '<Tab>' and vim.snippet.active({ direction = 1 }) then
+    -- What Neovim itself maps the key to.
+    if key.lhs == '<Tab>' and vim.snippet.active({ direction = 1 }) then
       vim.snippet.jump(1)
       return
     end
-    local key = vim.api.nvim_replace_termcodes(lhs, true, true, true)
+    local typed = vim.api.nvim_replace_termcodes(key.lhs, true, true, true)
     -- Before what was typed since, and without mappings.
-    vim.api.nvim_feedkeys(key, 'in', false)
-  end, { desc = 'Interline: ' .. desc })
+    vim.api.nvim_feedkeys(typed, 'in', false)
+  end, { desc = desc })
 
-  if vim.g.interline_keymaps == false or vim.fn.hasmapto(plug, 'i') == 1 then
+  if vim.g.interline_keymaps == false or M.is_set(key) then
     return
   end
-  local taken = vim.fn.maparg(lhs, 'i', false, true)
-  local default = vim.startswith(taken.desc or '', 'vim.snippet.jump')
-  if vim.tbl_isempty(taken) or default then
-    vim.keymap.set('i', lhs, plug, { remap = true, desc = 'Interline: ' .. desc })
+  local taken = vim.fn.maparg(key.lhs, 'i', false, true)
+  if vim.tbl_isempty(taken) or vim.startswith(taken.desc or '', 'vim.snippet.jump') then
+    vim.keymap.set('i', key.lhs, plug, { remap = true, desc = desc })
   end
 end
 
@@ -42,23 +83,7 @@ function M.set()
   local hint = vim.fn.hlexists('ComplHint') == 1 and 'ComplHint' or 'NonText'
   vim.api.nvim_set_hl(0, 'InterlineGhost', { link = hint, default = true })
   vim.api.nvim_set_hl(0, 'InterlineCount', { link = 'MoreMsg', default = true })
-
-  local interline = require('interline')
-  map('interline-accept', '<Tab>', 'accept', interline.accept)
-  map('interline-accept-word', '<M-Right>', 'accept a word', function()
-    return interline.accept('word')
-  end)
-  map('interline-accept-line', '<M-C-Right>', 'accept a line', function()
-    return interline.accept('line')
-  end)
-  map('interline-dismiss', '<C-]>', 'dismiss', interline.dismiss)
-  map('interline-next', '<M-]>', 'next candidate', function()
-    interline.cycle(1)
-  end)
-  map('interline-previous', '<M-[>', 'previous candidate', function()
-    interline.cycle(-1)
-  end)
-  map('interline-trigger', '<M-Bslash>', 'ask for candidates', interline.trigger)
+  vim.iter(M.keys):each(map)
 end
 
 return M

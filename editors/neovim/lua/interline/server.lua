@@ -2,10 +2,17 @@
 
 local M = {}
 
---- Seconds before each new start after a crash; then it is given up.
-local BACKOFF = { 1, 2, 4, 8 }
---- Seconds after which a start counts as good, and after which one that says nothing is reported.
-local GOOD_START, SLOW_START = 60, 15
+--- How long to wait, in seconds; a table so that the tests need not.
+M.patience = {
+  -- Before each new start after a crash; then it is given up.
+  restart = { 1, 2, 4, 8 },
+  -- After this time a start counts as good.
+  good_start = 60,
+  -- After this time a server that has not answered is reported.
+  answer = 15,
+  -- After this time a server that was told to end is ended by a signal.
+  stop = 2,
+}
 
 ---@class interline.Status
 ---@field kind 'Normal'|'Error'|'Warning'|'Inactive'
@@ -16,9 +23,6 @@ local GOOD_START, SLOW_START = 60, 15
 local status
 local crashes = 0
 local started = 0
---- Clients that were told to stop.
----@type table<integer, true>
-local stopping = {}
 --- The start that has not been answered yet.
 ---@type table?
 local starting
@@ -54,7 +58,7 @@ function M.problem()
   end
 end
 
---- Whether the executable is there; says so once if it is not.
+--- Whether the executable is there and does not keep crashing; says once if it is not there.
 ---@return boolean
 function M.can_start()
   local problem = M.problem()
@@ -64,7 +68,7 @@ function M.can_start()
       notify(problem, vim.log.levels.ERROR)
     end)
   end
-  return problem == nil
+  return problem == nil and crashes <= #M.patience.restart
 end
 
 ---@param params lsp.InitializeParams
@@ -80,7 +84,7 @@ function M.before_init(params, config)
       status = { kind = 'Error', busy = false, message = 'the server does not answer' }
       notify('the server does not answer; see `:Interline log`, try `:Interline restart`', vim.log.levels.ERROR)
     end
-  end, SLOW_START * 1000)
+  end, M.patience.answer * 1000)
 end
 
 function M.on_init()
@@ -90,12 +94,12 @@ end
 --- Runs outside the main loop.
 ---@param code integer
 ---@param signal integer
----@param client_id integer
-function M.on_exit(code, signal, client_id)
+function M.on_exit(code, signal)
+  local answered = starting == nil
   starting = nil
   vim.schedule(function()
-    local intended = stopping[client_id] or vim.v.exiting ~= vim.NIL or (code == 0 and signal == 0)
-    stopping[client_id] = nil
+    -- It is told to end by request, or by signal 15 if it does not listen.
+    local intended = vim.v.exiting ~= vim.NIL or signal == 15 or (code == 0 and signal == 0 and answered)
     status = nil
     vim.cmd.redrawstatus({ bang = true })
     if not intended then
@@ -107,11 +111,11 @@ end
 --- Starts again, later each time, and at last not any more.
 ---@param how string
 function M.crashed(how)
-  if vim.uv.now() - started > GOOD_START * 1000 then
+  if vim.uv.now() - started > M.patience.good_start * 1000 then
     crashes = 0
   end
   crashes = crashes + 1
-  local wait = BACKOFF[crashes]
+  local wait = M.patience.restart[crashes]
   if not wait then
     status = { kind = 'Error', busy = false, message = 'the server keeps ending with ' .. how }
     notify(
@@ -122,7 +126,7 @@ function M.crashed(how)
     return
   end
   status = { kind = 'Warning', busy = true, message = ('ended with %s, starts again'):format(how) }
-  notify(('the server ended with %s; it starts again in %d s'):format(how, wait), vim.log.levels.WARN)
+  notify(('the server ended with %s; it starts again in %g s'):format(how, wait), vim.log.levels.WARN)
   vim.defer_fn(function()
     if vim.lsp.is_enabled('interline') and not M.client() then
       M.start()
@@ -153,21 +157,17 @@ function M.restart()
   local running = function()
     return vim.lsp.get_clients({ name = 'interline', _uninitialized = true })
   end
-  for _, client in ipairs(running()) do
-    stopping[client.id] = true
-  end
   vim.lsp.enable('interline', false)
-  local tries = 0
+  local patient_until = vim.uv.now() + M.patience.stop * 1000
   local timer = assert(vim.uv.new_timer())
   timer:start(0, 20, vim.schedule_wrap(function()
-    tries = tries + 1
     if timer:is_closing() then
       return
     elseif #running() == 0 then
       timer:close()
       M.start()
-    elseif tries == 100 then
-      -- It does not answer, so it does not end by request either.
+    elseif vim.uv.now() > patient_until then
+      -- A server that does not answer does not end by request either.
       for _, client in ipairs(running()) do
         client:stop(true)
       end

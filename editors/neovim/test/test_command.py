@@ -1,0 +1,140 @@
+"""`:Interline`, `:checkhealth interline`, the help, and what is loaded when."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from conftest import CLASS, PLUGIN, USE_PLUGIN, nvim_binary, scripted, until
+
+AREA = CLASS + "    def area(self):\n        return $0\n"
+
+
+def test_subcommands_are_offered(editor):
+    editor.edit(editor.folder / "a.py")
+    own = ["disable", "enable", "log", "model", "restart", "status", "why"]
+    assert set(own) <= set(editor.nvim.funcs.getcompletion("Interline ", "cmdline"))
+    for line, expected in {
+        "Interline st": ["status"],
+        "Interline disable ": ["buffer", "everywhere", "language"],
+        "Interline enable l": ["language"],
+    }.items():
+        assert editor.nvim.funcs.getcompletion(line, "cmdline") == expected
+    editor.interline("nonsense")
+    assert "expected one of disable, enable, log" in editor.hear("nonsense")
+
+
+def test_status_and_why_say_what_happened(editor):
+    editor.open(AREA)
+    editor.see_ghost()
+    editor.interline("status")
+    assert "is ready" in editor.hear("last request:")
+    editor.interline("why")
+    assert "ms; prompt:" in editor.hear("The latest requests")
+
+
+def test_a_file_with_secrets_is_inactive_and_says_why(editor):
+    editor.open("PASSWORD=$0\n", name=".env")
+    status = until(lambda: editor.status()["kind"] == "Inactive" and editor.status())
+    assert ".env" in status["message"]
+    assert editor.ghost() == ""
+    editor.interline("status")
+    editor.hear(status["message"])
+
+
+@pytest.mark.parametrize("scope", ["buffer", "language", "everywhere"])
+def test_it_is_switched_off_and_on(editor, scope):
+    editor.open(AREA)
+    ghost = editor.see_ghost()
+    editor.interline(f"disable {scope}")
+    # The new setting holds for the next request.
+    editor.keys("<Esc>A")
+    until(lambda: editor.mode() == "i")
+    if scope == "buffer":
+        until(lambda: editor.lua("return require('interline.server').client(0) == nil"))
+        assert not editor.extmarks()
+    else:
+        until(lambda: editor.status()["kind"] == "Inactive")
+        until(lambda: editor.idle() and not editor.extmarks())
+    editor.interline(f"enable {scope}")
+    editor.keys("<Esc>A")
+    until(lambda: editor.ghost() == ghost)
+
+
+def test_restart_starts_another_process(editor):
+    editor.open(AREA)
+    ghost = editor.see_ghost()
+    editor.keys("<Esc>")
+    before = editor.server_process()
+    editor.interline("restart")
+    until(lambda: editor.status() and editor.lua("return require('interline.server').client(0) ~= nil"))
+    assert editor.server_process() != before
+    editor.ready()
+    editor.keys("A")
+    until(lambda: editor.ghost() == ghost)
+
+
+def test_model_names_the_model_and_takes_another(editor):
+    editor.edit(editor.folder / "a.py")
+    editor.interline("model")
+    editor.hear("the default model")
+    editor.interline(f"model {editor.folder}")
+    editor.hear("it has no model.toml")
+
+
+def test_log_shows_the_log(editor):
+    editor.edit(editor.folder / "a.py")
+    editor.interline("log")
+    assert editor.nvim.current.buffer.name.endswith("lsp.log")
+
+
+def test_health_is_clean(editor):
+    editor.edit(editor.folder / "a.py")
+    editor.nvim.command("checkhealth interline")
+    report = until(lambda: "the server runs" in editor.buffer() and editor.buffer())
+    assert "ERROR" not in report and "WARNING" not in report, report
+    assert "OK interline " in report, report
+
+
+def test_tasks_that_the_server_announces_are_subcommands(start):
+    editor = start()
+    asked = editor.folder / "asked.json"
+    editor.lua(scripted("translate", asked))
+    path = editor.folder / "a.py"
+    path.write_text("one\ntwo\nthree\n")
+    editor.nvim.command(f"edit {path}")
+    until(lambda: "translate" in editor.nvim.funcs.getcompletion("Interline ", "cmdline"))
+    assert editor.nvim.funcs.getcompletion("Interline tr", "cmdline") == ["translate"]
+    assert "accept" not in editor.nvim.funcs.getcompletion("Interline ", "cmdline")
+    for range_given, (first, last) in {"2": (1, 2), "": (0, 3)}.items():
+        editor.nvim.command(f"{range_given}Interline translate German")
+        until(lambda: editor.buffer() == "translated")
+        editor.nvim.command("close")
+        place = {
+            "uri": path.as_uri(),
+            "range": {"start": {"line": first, "character": 0}, "end": {"line": last, "character": 0}},
+        }
+        assert json.loads(asked.read_text()) == {"command": "interline.translate", "arguments": [place, "German"]}
+
+
+def test_nothing_is_loaded_before_the_first_file(version, tmp_path, env):
+    """Nor does the plugin change the start in another way: the server is not running."""
+    init = tmp_path / "init.lua"
+    init.write_text(USE_PLUGIN)
+    show = "lua for name in pairs(package.loaded) do if name:find('^interline') then print(name) end end"
+    command = [nvim_binary(version), "--headless", "--clean", "-u", init, "+" + show, "+qa"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout + ran.stderr == ""
+
+
+def test_the_help_has_all_its_tags(version, tmp_path):
+    doc = tmp_path / "doc"
+    doc.mkdir()
+    (doc / "interline.txt").write_text((PLUGIN / "doc" / "interline.txt").read_text())
+    command = [nvim_binary(version), "--headless", "--clean", f"+helptags {doc}", "+qa"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout + ran.stderr == ""
+    tags = {line.split("\t")[0] for line in (doc / "tags").read_text().splitlines()}
+    sources = [path.read_text() for path in [*PLUGIN.rglob("*.lua"), PLUGIN / "doc" / "interline.txt"]]
+    used = {tag for source in sources for tag in re.findall(r"\|(interline[\w.-]*)\|", source)}
+    assert used and used <= tags

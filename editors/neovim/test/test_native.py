@@ -1,0 +1,69 @@
+"""Neovim 0.12 by itself, as the repository's README has it, without the plugin."""
+
+import pytest
+from conftest import CLASS, ROOT, SERVER, Editor, until
+
+PLACES = {
+    "at a line's end": CLASS + "    def area(self):\n        return $0\n",
+    "in the middle of a line": CLASS + "    def area(self):\n        return self.$0 * 2\n",
+    "before a closing bracket": CLASS + "print(Rectangle($0))\n",
+    "with carriage returns": (CLASS + "print(Rectangle($0))\n").replace("\n", "\r\n"),
+}
+
+
+class Native(Editor):
+    """Sees Neovim's own ghost text."""
+
+    NAMESPACE = "nvim.lsp.inline_completion"
+
+    def ready(self):
+        until(lambda: self.lua("return #vim.lsp.get_clients({ bufnr = 0 }) == 1"))
+
+    def screen_line(self):
+        """The cursor's line as it is drawn."""
+        row = self.nvim.funcs.screenrow()
+        return self.lua("""
+            vim.cmd.redraw()
+            local row, cells = ..., {}
+            for col = 1, vim.o.columns do
+              table.insert(cells, vim.fn.screenstring(row, col))
+            end
+            return table.concat(cells)
+        """, row).rstrip()
+
+
+@pytest.fixture(scope="module")
+def native(version, tmp_path_factory, env):
+    if version != "0.12":
+        pytest.skip("Neovim 0.11 has no inline completion")
+    readme = (ROOT / "README.md").read_text()
+    snippet = next(part for part in readme.split("```") if "inline_completion" in part).removeprefix("lua\n")
+    snippet = snippet.replace("{ 'interline' }", f"{{ '{SERVER}' }}")
+    editor = Native(version, tmp_path_factory.mktemp("native"), env, snippet, plugin="")
+    yield editor
+    editor.close()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_ghost_text_is_seen_and_taken(native, place):
+    text = PLACES[place]
+    path = native.open(text)
+
+    def ghost():
+        marks = native.extmarks()
+        if not marks:
+            # Until the model is ready, only a key asks again.
+            native.keys("<Left><Right>")
+            return ""
+        return "".join(part for part, _ in marks[0][3]["virt_text"])
+
+    shown = until(ghost)
+    before, after = text.replace("\r", "").split("$0")
+    line = before.rsplit("\n", 1)[1] + shown + after.split("\n")[0]
+    until(lambda: native.screen_line() == line)
+    native.keys("<Tab>")
+    native.see_buffer((before + shown + after).removesuffix("\n"))
+    native.keys("<Esc>")
+    until(lambda: native.mode() == "n")
+    native.nvim.command("write | bwipeout")
+    assert path.read_bytes().decode() == (before + shown + after).replace("\n", "\r\n" if "\r" in text else "\n")
