@@ -7,7 +7,7 @@ return {
   root_dir = function(bufnr, on_dir)
     -- Neither a buffer without a name, nor what other plugins show: `fugitive://`, `oil://`.
     local name = vim.api.nvim_buf_get_name(bufnr)
-    if name ~= '' and not name:match('^%a[%w+.-]+://') and server.can_start() then
+    if name ~= '' and not name:match('^%a[%w+.-]+://') and server.may_start() then
       on_dir(vim.fs.root(bufnr, '.git'))
     end
   end,

@@ -10,6 +10,15 @@ end
 
 local group = vim.api.nvim_create_augroup('interline', {})
 
+vim.api.nvim_create_autocmd('FileType', {
+  group = group,
+  callback = function(event)
+    if vim.bo[event.buf].buftype == '' and vim.lsp.is_enabled('interline') then
+      require('interline.server').report_missing()
+    end
+  end,
+})
+
 vim.api.nvim_create_autocmd('LspAttach', {
   group = group,
   callback = function(event)

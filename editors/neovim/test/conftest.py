@@ -34,7 +34,7 @@ def nvim_binary(version):
     return ROOT / f"target/neovim-{version}" / "bin" / "nvim"
 
 
-def until(found, seconds=60):
+def until(found, seconds=20):
     """Waits until `found` answers something true, and answers it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -74,7 +74,7 @@ class Editor:
         self.ready()
 
     def ready(self):
-        until(lambda: (self.status() or {}).get("message", "").endswith("is ready"))
+        until(lambda: self.status() and not self.status()["busy"])
         until(lambda: self.lua("return require('interline.server').client(0) ~= nil"))
 
     def status(self):

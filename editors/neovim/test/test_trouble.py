@@ -85,7 +85,7 @@ def test_a_model_that_is_not_there_is_named_with_the_remedy(start):
 
 
 def test_a_file_of_5_megabytes_does_not_hold_up_the_keys(editor, capsys):
-    lines = [f"value_{number} = compute({number}) + other_{number % 7}\n" for number in range(125_000)]
+    lines = [f"value_{number} = compute({number}) + other_{number % 7}\n" for number in range(130_000)]
     text = "".join(lines)
     assert len(text) > 5_000_000
     path = editor.folder / "big.py"

@@ -58,9 +58,14 @@ function M.problem()
   end
 end
 
---- Whether the executable is there and does not keep crashing; says once if it is not there.
+--- Whether it is worth starting: not after it has crashed too often.
 ---@return boolean
-function M.can_start()
+function M.may_start()
+  return crashes <= #M.patience.restart
+end
+
+--- Says once if the executable is not there: Neovim leaves such a server alone without a word.
+function M.report_missing()
   local problem = M.problem()
   if problem and not missing_reported then
     missing_reported = true
@@ -68,7 +73,6 @@ function M.can_start()
       notify(problem, vim.log.levels.ERROR)
     end)
   end
-  return problem == nil and crashes <= #M.patience.restart
 end
 
 ---@param params lsp.InitializeParams
