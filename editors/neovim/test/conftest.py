@@ -153,7 +153,7 @@ class Editor:
         return self.lua("""
             local client = require('interline.server').client(0)
             local params = { command = 'interline.documentText', arguments = { vim.uri_from_bufnr(0) } }
-            return client:request_sync('workspace/executeCommand', params, 10000, 0).result
+            return client:request_sync('workspace/executeCommand', params, 10000, vim.api.nvim_get_current_buf()).result
         """)
 
     def server_process(self):

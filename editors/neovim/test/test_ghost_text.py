@@ -255,7 +255,7 @@ def test_after_200_random_keys_editor_and_server_agree(editor, seed, file_format
     for _ in range(20):
         editor.keys("".join(draw.choice(KEYS) for _ in range(10)))
         # Now and then a person looks at what is there.
-        if draw.random() < 0.5:
+        if draw.random() < 0.2:
             until(editor.idle)
     # The last key that is seen to have worked; insert mode is left in the middle too.
     editor.keys("<Esc><Esc>:let b:typed = 1<CR>")

@@ -43,7 +43,8 @@ local function execute(command, arguments, answer)
       else
         answer(result)
       end
-    end, 0)
+      -- By its number: for 0, Neovim 0.11 does not send the latest changes first.
+    end, vim.api.nvim_get_current_buf())
   end
 end
 
