@@ -34,14 +34,12 @@ class Native(Editor):
 
 
 @pytest.fixture(scope="module")
-def native(version, tmp_path_factory, env):
-    if version != "0.12":
-        pytest.skip("Neovim 0.11 has no inline completion")
+def native(tmp_path_factory, env):
     readme = (ROOT / "README.md").read_text()
     snippet = next(part for part in readme.split("```") if "inline_completion" in part).removeprefix("lua\n")
     snippet = snippet.replace("{ 'interline' }", f"{{ '{SERVER}' }}")
     snippet += "vim.lsp.handlers.didChangeStatus = function(_, status) _G.status = status end\n"
-    editor = Native(version, tmp_path_factory.mktemp("native"), env, snippet, plugin="")
+    editor = Native("0.12", tmp_path_factory.mktemp("native"), env, snippet, plugin="")
     yield editor
     editor.close()
 

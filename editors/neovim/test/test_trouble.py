@@ -8,7 +8,8 @@ import pytest
 from conftest import CLASS, scripted, until
 
 AREA = CLASS + "    def area(self):\n        return $0\n"
-IMPATIENT = "require('interline.server').patience = { restart = { 0, 0, 0 }, good_start = 60, answer = 0.1, stop = 0.1 }\n"
+PATIENCE = "{ restart = { 0, 0, 0 }, good_start = 60, answer = 0.1, stop = 0.1 }"
+IMPATIENT = f"require('interline.server').patience = {PATIENCE}\n"
 
 
 def type_into(editor, name="a.py"):
@@ -105,9 +106,10 @@ def test_a_file_of_5_megabytes_does_not_hold_up_the_keys(editor, capsys):
     assert editor.server_text() == editor.buffer() + "\n"
     editor.nvim.command("syntax on")
     with capsys.disabled():
-        print(f"\n{editor.version}: a key in 5 MB, median {sorted(times)[15] * 1000:.0f} ms, worst {max(times) * 1000:.0f} ms")
+        median, worst = sorted(times)[15] * 1000, max(times) * 1000
+        print(f"\n{editor.version}: a key in 5 MB, median {median:.0f} ms, worst {worst:.0f} ms")
     # A tenth of a second is felt; a shared machine gets ten times as much.
-    assert sorted(times)[15] < 1
+    assert median < 1000
 
 
 def test_a_file_that_is_only_to_be_read(editor):
