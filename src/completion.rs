@@ -169,10 +169,7 @@ impl Completer {
             &snapshot.language_id,
             trigger,
         )?;
-        // Who asks by hand wants more than is there already.
-        if trigger == Trigger::Automatic
-            && let Some(texts) = lock(&self.cache).get(uri, &context)
-        {
+        if let Some(texts) = lock(&self.cache).get(uri, &context, trigger) {
             record.outcome = Outcome::TypedThrough(texts.len());
             return Ok(texts);
         }
@@ -220,7 +217,7 @@ impl Completer {
         if texts.is_empty() {
             return Err(Silence::Dropped(dropped.unwrap_or("it wrote nothing")));
         }
-        lock(&self.cache).put(uri, &context, texts.clone());
+        lock(&self.cache).put(uri, &context, trigger, texts.clone());
         record.outcome = Outcome::Written(texts.len());
         Ok(texts)
     }

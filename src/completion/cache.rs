@@ -4,13 +4,19 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use crate::context::Context;
+use crate::context::{Context, Trigger};
 
 /// Earlier answers, by where they were given.
 #[derive(Debug)]
 pub struct CompletionCache {
-    /// The value is an answer's texts. Looked through in full, so the key is only its place.
-    answers: LruCache<Place, Vec<String>>,
+    /// Looked through in full.
+    answers: LruCache<Place, Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    texts: Vec<String>,
+    trigger: Trigger,
 }
 
 /// All that a model saw. Two equal places have equal answers.
@@ -33,23 +39,30 @@ impl Default for CompletionCache {
 
 impl CompletionCache {
     /// Keeps an answer.
-    pub fn put(&mut self, uri: &str, context: &Context, texts: Vec<String>) {
+    pub fn put(&mut self, uri: &str, context: &Context, trigger: Trigger, texts: Vec<String>) {
         let place = Place {
             uri: uri.to_owned(),
             prefix_start: context.prefix_start,
             prefix: context.prefix.clone(),
             suffix: context.suffix.clone(),
         };
-        self.answers.put(place, texts);
+        self.answers.put(place, Answer { texts, trigger });
     }
 
     /// What is left of an answer to an earlier place, if all that was typed since is how it began.
     /// Of several the latest counts, and of its texts those that go on.
-    pub fn get(&mut self, uri: &str, context: &Context) -> Option<Vec<String>> {
-        let (place, rests) = self.answers.iter().find_map(|(place, texts)| {
+    ///
+    /// Who asks by hand wants more than is there already, and gets an answer only of that kind and to
+    /// this very place: VS Code asks anew at each step from candidate to candidate.
+    pub fn get(&mut self, uri: &str, context: &Context, trigger: Trigger) -> Option<Vec<String>> {
+        let (place, rests) = self.answers.iter().find_map(|(place, answer)| {
             // Lengths first: most answers are ruled out by them, and their texts are long.
             let (before, typed) = context.prefix.split_at_checked(place.prefix.len())?;
-            let same = texts.iter().any(|text| text.len() > typed.len())
+            let enough = trigger == Trigger::Automatic
+                || answer.trigger == Trigger::Invoked && typed.is_empty();
+            let texts = &answer.texts;
+            let same = enough
+                && texts.iter().any(|text| text.len() > typed.len())
                 && place.uri == uri
                 && place.prefix_start == context.prefix_start
                 && place.suffix == context.suffix
@@ -78,6 +91,7 @@ impl CompletionCache {
 mod tests {
     use proptest::prelude::*;
 
+    use super::Trigger::{Automatic, Invoked};
     use super::*;
     use crate::engine::stop::Scope;
 
@@ -95,13 +109,13 @@ mod tests {
     fn check(given: &str, texts: &[&str], asked: &str, expected: Option<&[&str]>) {
         let mut cache = CompletionCache::default();
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-        cache.put("a", &context(given), texts);
-        let rests = cache.get("a", &context(asked));
+        cache.put("a", &context(given), Automatic, texts);
+        let rests = cache.get("a", &context(asked), Automatic);
         let rests = rests
             .as_ref()
             .map(|rests| rests.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(rests.as_deref(), expected);
-        assert_eq!(cache.get("b", &context(asked)), None);
+        assert_eq!(cache.get("b", &context(asked), Automatic), None);
     }
 
     #[test]
@@ -139,18 +153,33 @@ mod tests {
     #[test]
     fn the_latest_answer_counts() {
         let mut cache = CompletionCache::default();
-        cache.put("a", &context("f($0"), vec!["abc)".to_owned()]);
-        cache.put("a", &context("f(a$0"), vec!["xy)".to_owned()]);
+        cache.put("a", &context("f($0"), Automatic, vec!["abc)".to_owned()]);
+        cache.put("a", &context("f(a$0"), Automatic, vec!["xy)".to_owned()]);
         assert_eq!(
-            cache.get("a", &context("f(a$0")),
+            cache.get("a", &context("f(a$0"), Automatic),
             Some(vec!["xy)".to_owned()])
         );
         assert_eq!(
-            cache.get("a", &context("f(ab$0")),
+            cache.get("a", &context("f(ab$0"), Automatic),
             Some(vec!["c)".to_owned()])
         );
         cache.clear();
-        assert_eq!(cache.get("a", &context("f(ab$0")), None);
+        assert_eq!(cache.get("a", &context("f(ab$0"), Automatic), None);
+    }
+
+    #[test]
+    fn by_hand_only_what_was_asked_by_hand_there() {
+        let mut cache = CompletionCache::default();
+        cache.put("a", &context("f($0"), Automatic, vec!["abc)".to_owned()]);
+        assert_eq!(cache.get("a", &context("f($0"), Invoked), None);
+        let candidates = vec!["abc)".to_owned(), "b)".to_owned()];
+        cache.put("a", &context("f($0"), Invoked, candidates.clone());
+        assert_eq!(cache.get("a", &context("f(a$0"), Invoked), None);
+        assert_eq!(cache.get("a", &context("f($0"), Invoked), Some(candidates));
+        assert_eq!(
+            cache.get("a", &context("f(a$0"), Automatic),
+            Some(vec!["bc)".to_owned()])
+        );
     }
 
     proptest! {
@@ -159,8 +188,8 @@ mod tests {
             text in "[ab]{0,6}", answer in "[ab]{1,6}", typed in "[ab]{0,6}",
         ) {
             let mut cache = CompletionCache::default();
-            cache.put("a", &context(&format!("{text}$0")), vec![answer.clone()]);
-            if let Some(rests) = cache.get("a", &context(&format!("{text}{typed}$0"))) {
+            cache.put("a", &context(&format!("{text}$0")), Automatic, vec![answer.clone()]);
+            if let Some(rests) = cache.get("a", &context(&format!("{text}{typed}$0")), Automatic) {
                 prop_assert_eq!(format!("{typed}{}", rests[0]), answer);
             }
         }

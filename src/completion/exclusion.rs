@@ -49,7 +49,7 @@ impl Exclusion {
                 false => format!("**/{pattern}"),
             };
             let glob = GlobBuilder::new(&anywhere).case_insensitive(true).build();
-            globs.add(glob.map_err(|error| error.to_string())?);
+            globs.add(glob.map_err(|error| format!("in excludedFiles: {error}"))?);
         }
         let globs = globs.build().map_err(|error| error.to_string())?;
         Ok(Self { globs, patterns })
@@ -89,7 +89,7 @@ mod tests {
         assert!(
             Exclusion::new(&["a[".to_owned()])
                 .unwrap_err()
-                .contains("a[")
+                .starts_with("in excludedFiles: error parsing glob '**/a['")
         );
     }
 

@@ -27,7 +27,11 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
                 TextDocumentSyncKind::INCREMENTAL,
             )),
             inline_completion_provider: Some(OneOf::Left(true)),
-            completion_provider: Some(CompletionOptions::default()),
+            completion_provider: Some(CompletionOptions {
+                // Vim's ALE takes an empty object for none.
+                trigger_characters: Some(vec![".".to_owned()]),
+                ..CompletionOptions::default()
+            }),
             execute_command_provider: Some(ExecuteCommandOptions {
                 commands: vec![ACCEPT.to_owned(), WHY.to_owned(), DOCUMENT_TEXT.to_owned()],
                 ..ExecuteCommandOptions::default()

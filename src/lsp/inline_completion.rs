@@ -50,10 +50,12 @@ pub fn inline_items(
             let start = position::offset(&snapshot.rope, range.start, encoding);
             (start.min(snapshot.offset), Some(range))
         }
-        // With the whole line in it, ghost text stands still in VS Code while the user types.
+        // With the typed text in it, ghost text stands still in VS Code while the user types. But it
+        // shows no item whose range holds a character of two UTF-16 units.
         None if line.suffix_is_blank => {
-            let start = position::position(&snapshot.rope, line.start, encoding);
-            (line.start, Some(Range::new(start, cursor)))
+            let start = line.behind_last(|char| char.len_utf16() > 1);
+            let range = Range::new(position::position(&snapshot.rope, start, encoding), cursor);
+            (start, Some(range))
         }
         None if no_range == NoRange::Inserts => (snapshot.offset, None),
         None => (snapshot.offset, Some(Range::new(cursor, cursor))),
@@ -79,17 +81,12 @@ pub fn menu_items(
     encoding: PositionEncoding,
 ) -> CompletionList {
     let line = Line::at(snapshot);
-    let before = snapshot
-        .rope
-        .byte_slice(line.start..snapshot.offset)
-        .to_string();
-    let word = before.rfind(|char: char| !(char.is_alphanumeric() || char == '_'));
-    let word = word.map_or(0, |at| before.ceil_char_boundary(at + 1));
+    let start = line.behind_last(|char| !(char.is_alphanumeric() || char == '_'));
     let range = Range::new(
-        position::position(&snapshot.rope, line.start + word, encoding),
+        position::position(&snapshot.rope, start, encoding),
         position::position(&snapshot.rope, snapshot.offset, encoding),
     );
-    let word = &before[word..];
+    let word = &line.prefix[start - line.start..];
     let items = completions.texts.iter().enumerate().map(|(index, text)| {
         let new_text = format!("{word}{text}");
         let first = new_text.trim_start().lines().next().unwrap_or_default();
@@ -125,6 +122,8 @@ fn accept(id: u64) -> Command {
 struct Line {
     /// Where it begins, in bytes.
     start: usize,
+    /// Its text before the cursor.
+    prefix: String,
     /// Whether nothing but whitespace stands behind the cursor.
     suffix_is_blank: bool,
 }
@@ -133,11 +132,19 @@ impl Line {
     fn at(snapshot: &Snapshot) -> Self {
         let rope = &snapshot.rope;
         let line = rope.byte_to_line(snapshot.offset);
+        let start = rope.line_to_byte(line);
         let rest = rope.byte_slice(snapshot.offset..rope.line_to_byte(line + 1));
         Self {
-            start: rope.line_to_byte(line),
+            start,
+            prefix: rope.byte_slice(start..snapshot.offset).to_string(),
             suffix_is_blank: rest.chars().all(char::is_whitespace),
         }
+    }
+
+    /// The offset behind the last character before the cursor that is such, or of the line.
+    fn behind_last(&self, is_such: impl Fn(char) -> bool) -> usize {
+        let at = self.prefix.rfind(is_such);
+        self.start + at.map_or(0, |at| self.prefix.ceil_char_boundary(at + 1))
     }
 }
 
@@ -226,10 +233,8 @@ mod tests {
 
     #[test]
     fn ghost_text_at_a_lines_end_takes_the_line() {
-        assert_eq!(
-            inline("a\n  😀b$0\nc", " = 1"),
-            pair("1:0-1:5", "  😀b = 1")
-        );
+        assert_eq!(inline("a\n  éb$0\nc", " = 1"), pair("1:0-1:4", "  éb = 1"));
+        assert_eq!(inline("a\n  😀b$0\nc", " = 1"), pair("1:4-1:5", "b = 1"));
         assert_eq!(inline("a$0", "b"), pair("0:0-0:1", "ab"));
     }
 

@@ -208,7 +208,11 @@ async fn it_says_what_it_can() {
         .await;
     let expected: Expect = expect![[r#"
         {
-          "completionProvider": {},
+          "completionProvider": {
+            "triggerCharacters": [
+              "."
+            ]
+          },
           "executeCommandProvider": {
             "commands": [
               "interline.accept",

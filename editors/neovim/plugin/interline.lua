@@ -26,6 +26,17 @@ vim.api.nvim_create_autocmd('LspAttach', {
     if client and client.name == 'interline' then
       require('interline.keymaps').set()
       require('interline.ghost').attach(event.buf)
+      require('interline.server').focus(client, event.buf)
+    end
+  end,
+})
+
+vim.api.nvim_create_autocmd('BufEnter', {
+  group = group,
+  callback = function(event)
+    local client = vim.lsp.get_clients({ name = 'interline', bufnr = event.buf })[1]
+    if client then
+      require('interline.server').focus(client, event.buf)
     end
   end,
 })

@@ -42,6 +42,14 @@ def test_a_file_with_secrets_is_inactive_and_says_why(editor):
     editor.hear(status["message"])
 
 
+def test_the_status_is_that_of_the_buffer_at_hand(editor):
+    editor.open("PASSWORD=$0\n", name=".env")
+    editor.keys("<Esc>")
+    for name, kind in (("a.py", "Normal"), (".env", "Inactive"), ("a.py", "Normal")):
+        editor.nvim.command(f"edit {editor.folder / name}")
+        until(lambda: editor.status()["kind"] == kind)
+
+
 @pytest.mark.parametrize("scope", ["buffer", "language", "everywhere"])
 def test_it_is_switched_off_and_on(editor, scope):
     editor.open(AREA)

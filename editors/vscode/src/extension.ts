@@ -19,6 +19,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   /** Shows the status of the document at hand. */
   const look = () => {
     const document = vscode.window.activeTextEditor?.document;
+    if (document?.uri.scheme === 'output') {
+      // A panel beside the file.
+      return;
+    }
     status.switchOff(
       document && vscode.languages.match(DOCUMENTS as vscode.DocumentSelector, document) === 0
         ? 'this is not a file'

@@ -7,9 +7,11 @@ import {
   CloseAction,
   type DocumentSelector,
   ErrorAction,
+  ErrorCodes,
   LanguageClient,
   type LanguageClientOptions,
   MessageType,
+  ResponseError,
   ShowMessageNotification,
 } from 'vscode-languageclient/node';
 
@@ -25,6 +27,8 @@ const BACKOFF = [500, 1000, 2000, 4000];
 /** Milliseconds after which a start counts as good, and after which one that says nothing is reported. */
 const GOOD_START = 60_000;
 const SLOW_START = 15_000;
+/** Milliseconds that a process without a connection may live. */
+const LAST_WORDS = 1000;
 
 /** Commands of the server that are not tasks. */
 const INTERNAL = ['interline.accept', 'interline.why', 'interline.documentText'];
@@ -35,6 +39,13 @@ interface Run {
   child?: ChildProcess;
   /** Whether it is meant to end, so that its end is no crash. */
   ending: boolean;
+}
+
+/** The client's own messages go to the log; what the user should know is said here, once. */
+class QuietClient extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
+  }
 }
 
 export class Server implements vscode.Disposable {
@@ -138,7 +149,7 @@ export class Server implements vscode.Disposable {
       return child;
     };
     const run: Run = {
-      client: new LanguageClient('interline', 'Interline', spawned, this.clientOptions()),
+      client: new QuietClient('interline', 'Interline', spawned, this.clientOptions()),
       ending: false,
     };
     this.run = run;
@@ -155,12 +166,16 @@ export class Server implements vscode.Disposable {
     try {
       await run.client.start();
     } catch (error) {
-      // A crash is reported by the process's end; what is left is that it refused to start.
-      if (this.run === run && !run.ending && run.child?.exitCode === null) {
+      // The reserved codes are those of a broken connection.
+      const refused =
+        error instanceof ResponseError &&
+        (error.code < ErrorCodes.jsonrpcReservedErrorRangeStart || error.code > ErrorCodes.jsonrpcReservedErrorRangeEnd);
+      if (refused && this.run === run) {
         run.ending = true;
-        run.child.kill();
-        this.fail(`The server refuses to start: ${error instanceof Error ? error.message : String(error)}`);
+        this.fail(`The server refuses to start: ${error.message}`);
       }
+      // Where the connection broke, the process's end says how; it should not be long in coming.
+      setTimeout(() => run.child?.kill('SIGKILL'), LAST_WORDS);
       return;
     } finally {
       clearTimeout(slow);

@@ -194,6 +194,15 @@ function M.configure(settings)
   end
 end
 
+--- Asks for the status of the buffer the user looks at; the answer is `didChangeStatus`.
+---@param client vim.lsp.Client
+---@param bufnr integer
+function M.focus(client, bufnr)
+  if bufnr == vim.api.nvim_get_current_buf() then
+    client:notify('textDocument/didFocus', { textDocument = vim.lsp.util.make_text_document_params(bufnr) })
+  end
+end
+
 ---@type lsp.Handler
 function M.did_change_status(_, result)
   status = result

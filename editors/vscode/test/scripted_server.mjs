@@ -1,0 +1,13 @@
+#!/usr/bin/env node
+// A language server that has one task and says what it was asked.
+
+import { createMessageConnection, StreamMessageReader, StreamMessageWriter } from 'vscode-jsonrpc/node';
+
+const connection = createMessageConnection(new StreamMessageReader(process.stdin), new StreamMessageWriter(process.stdout));
+connection.onRequest('initialize', () => ({
+  capabilities: { textDocumentSync: 1, executeCommandProvider: { commands: ['interline.why', 'interline.translate'] } },
+}));
+connection.onRequest('workspace/executeCommand', ({ command, arguments: args }) => `${command} ${JSON.stringify(args)}`);
+connection.onRequest('shutdown', () => null);
+connection.onNotification('exit', () => process.exit(0));
+connection.listen();

@@ -1,0 +1,130 @@
+// What can be wrong with the server, in the real VS Code, and what must not be trusted.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import { closeBrowser, Editor, root, SMALL, until } from './editor.mjs';
+
+const SERVER = path.join(root, 'target/release/interline');
+/** The runtime that was fetched for packaging. */
+const CACHE = path.join(root, 'target/vscode/cache');
+
+after(closeBrowser);
+
+/** An executable script. */
+function script(folder, name, text, mode = 0o755) {
+  const file = path.join(folder, name);
+  fs.writeFileSync(file, `#!/bin/sh\n${text}\n`, { mode });
+  return file;
+}
+
+describe('the VSIX that finds the server', () => {
+  let editor;
+  before(async () => {
+    editor = await Editor.start({ extension: SMALL, env: { INTERLINE_CACHE_DIR: CACHE } });
+    await editor.open('a.py', 'a = 1\n$0');
+  });
+  after(() => editor?.close());
+
+  /** Names another server, and waits for what the user is told. */
+  async function check(file, ...parts) {
+    await editor.command('notifications.clearAll');
+    await editor.set('interline.serverPath', file);
+    const toast = await editor.notification(parts[0]);
+    for (const part of parts) {
+      assert.ok(toast.includes(part), toast);
+    }
+    await editor.status(parts[0]);
+  }
+
+  test('says that there is none, and what to set', async () => {
+    await editor.notification('The server is not there');
+    assert.match(await editor.status('The server is not there'), /Set interline\.serverPath/);
+  });
+
+  test('says that the one named is missing', () =>
+    check('/no/such/interline', 'the setting interline.serverPath names /no/such/interline, which is not a file'));
+
+  test('says that it is not executable', () =>
+    check(script(editor.home, 'plain', 'exit 0', 0o644), 'plain, which is not executable'));
+
+  test('starts one that crashes a few times, and then leaves it alone', async () => {
+    const count = path.join(editor.home, 'starts');
+    await check(
+      script(editor.home, 'crash', `echo start >> ${count}; exit 3`),
+      'The server has ended 5 times, now with exit code 3, and is left alone',
+    );
+    assert.equal(fs.readFileSync(count, 'utf8'), 'start\n'.repeat(5));
+  });
+
+  test('says what one that refuses to start says', async () => {
+    await editor.set('interline.excludedFiles', ['[']);
+    await check(SERVER, 'The server refuses to start', 'excludedFiles');
+    await editor.set('interline.excludedFiles', undefined);
+  });
+
+  test('says that one never answers, and ends it for the next', async () => {
+    const id = path.join(editor.home, 'id');
+    await check(script(editor.home, 'silent', `echo $$ > ${id}; exec sleep 1000`), 'The server does not answer');
+    await editor.set('interline.serverPath', SERVER);
+    await editor.status('is ready');
+    assert.throws(() => process.kill(Number(fs.readFileSync(id, 'utf8')), 0), { code: 'ESRCH' });
+  });
+
+  test('starts it again when it was killed', async () => {
+    const running = () => execFileSync('pgrep', ['-P', String(host), '-f', SERVER], { encoding: 'utf8' }).trim();
+    const host = await editor.eval('return process.pid');
+    const first = running();
+    process.kill(Number(first), 'SIGKILL');
+    await editor.status('starts again');
+    await editor.status('is ready');
+    assert.notEqual(running(), first);
+    assert.equal(await editor.serverText(), 'a = 1\n');
+  });
+
+  test('offers the tasks that the server announces', async () => {
+    await editor.set('interline.serverPath', path.join(import.meta.dirname, 'scripted_server.mjs'));
+    await editor.open('b.py', 'b = 1\n$0');
+    await until(async () => {
+      await editor.key('F1');
+      await editor.type('Interline: Run Task');
+      const rows = await editor.page.locator('.quick-input-list .monaco-list-row').allInnerTexts();
+      return rows.some((row) => row.includes('Run Task')) || (await editor.key('Escape'));
+    });
+    await editor.key('Enter');
+    await until(async () => (await editor.rows('')).join() === 'translate');
+    await editor.key('Enter');
+    await until(async () => (await editor.text()).startsWith('interline.translate'));
+    const [{ uri, range }] = JSON.parse((await editor.text()).slice('interline.translate '.length));
+    assert.match(uri, /\/b\.py$/);
+    assert.deepEqual(range, { start: { line: 0, character: 0 }, end: { line: 1, character: 0 } });
+  });
+});
+
+test('in a folder that is not trusted, nothing of it is run', async () => {
+  const names = ['serverPath', 'model', 'runtime'];
+  const editor = await Editor.start({
+    trust: true,
+    prepare: (editor) => {
+      const evil = script(editor.folder, 'evil', `touch ${path.join(editor.home, 'evil-ran')}; exit 1`);
+      const settings = Object.fromEntries(names.map((name) => [`interline.${name}`, evil]));
+      editor.write('.vscode/settings.json', JSON.stringify({ ...settings, 'interline.maxNewTokens': 7 }));
+    },
+  });
+  try {
+    assert.match(await editor.status('is ready'), /from the extension/);
+    assert.equal(await editor.eval('return vscode.workspace.isTrusted'), false);
+    // The settings are those of the folder, but for what is restricted.
+    const setting = (name) => editor.eval('return vscode.workspace.getConfiguration("interline").get(a[0])', name);
+    assert.equal(await setting('maxNewTokens'), 7);
+    for (const name of names) {
+      assert.equal(await setting(name), null, name);
+    }
+    assert.ok(!fs.existsSync(path.join(editor.home, 'evil-ran')));
+  } finally {
+    await editor.close();
+  }
+});
