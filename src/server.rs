@@ -148,13 +148,18 @@ impl Server {
     }
 
     /// Tells the client of the engine's state, now and at each change until the engine ends.
-    fn follow(&self, engine: &Engine) {
+    fn follow(&self, engine: &Arc<Engine>) {
+        let current = Arc::downgrade(engine);
         let mut state = engine.state();
         let client = self.client.clone();
         let inactive = self.inactive.clone();
         tokio::spawn(async move {
             loop {
                 let now = state.borrow_and_update().clone();
+                // Another engine may have taken its place while it was loading.
+                if current.strong_count() == 0 {
+                    return;
+                }
                 // That the model is ready changes nothing in a file in which it is not used.
                 let off = inactive
                     .lock()

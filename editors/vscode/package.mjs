@@ -53,9 +53,11 @@ const server = path.join(root, 'target/release', exe);
 const cache = path.join(out, 'cache');
 run(server, ['doctor'], { env: { ...process.env, INTERLINE_CACHE_DIR: cache } });
 copy(server, `server/${exe}`);
-for (const folder of fs.readdirSync(cache)) {
-  copy(path.join(cache, folder), 'server');
+const runtimes = fs.readdirSync(cache);
+if (runtimes.length !== 1) {
+  throw new Error(`${cache} holds ${runtimes}, not one runtime; remove it and package again`);
 }
+copy(path.join(cache, runtimes[0]), 'server');
 copy(path.join(root, 'models/smollm2-135m-fim'), 'server/models/smollm2-135m-fim');
 copy(path.join(here, 'LICENSE-onnxruntime'), 'server/LICENSE-onnxruntime');
 pack(`interline-${platform}-${manifest.version}`, '--target', platform);

@@ -85,7 +85,7 @@ async function chooseModel(): Promise<void> {
   const now = setting<string>('model');
   const items = now ? [{ label: now, description: 'in use', folder: now }, own, other] : [own, other];
   const chosen = await vscode.window.showQuickPick(items, { title: 'Interline: choose a model' });
-  if (!chosen || chosen.folder === now) {
+  if (!chosen || (now !== null && chosen.folder === now)) {
     return;
   }
   let folder = chosen.folder;

@@ -9,9 +9,6 @@ export interface Executable {
   source: string;
 }
 
-/** No executable, why, and what to do about it. */
-export class NoExecutable extends Error {}
-
 const NAME = process.platform === 'win32' ? 'interline.exe' : 'interline';
 
 /**
@@ -19,7 +16,7 @@ const NAME = process.platform === 'win32' ? 'interline.exe' : 'interline';
  * extension, then the path. One that was named but is not there is an error, not a reason to take
  * another one.
  *
- * @throws NoExecutable
+ * @throws Error that says what is not there, and what to do about it
  */
 export function findExecutable(extensionPath: string, setting: string | null): Executable {
   const named: [string | null | undefined, string][] = [
@@ -30,7 +27,7 @@ export function findExecutable(extensionPath: string, setting: string | null): E
     if (file) {
       const problem = problemWith(file);
       if (problem) {
-        throw new NoExecutable(`${source} names ${file}, which ${problem}. Correct or remove it.`);
+        throw new Error(`${source} names ${file}, which ${problem}. Correct or remove it.`);
       }
       return { path: file, source };
     }
@@ -43,7 +40,7 @@ export function findExecutable(extensionPath: string, setting: string | null): E
   const folders = (process.env['PATH'] ?? '').split(path.delimiter).filter(path.isAbsolute);
   const found = folders.map((folder) => path.join(folder, NAME)).find((file) => !problemWith(file));
   if (!found) {
-    throw new NoExecutable(
+    throw new Error(
       'The server is not there: this build of the extension has none in it, and there is no ' +
         '`interline` on the path. Set interline.serverPath.',
     );
@@ -55,7 +52,12 @@ function problemWith(file: string): string | undefined {
   if (!path.isAbsolute(file)) {
     return 'is not an absolute path';
   }
-  if (!fs.statSync(file, { throwIfNoEntry: false })?.isFile()) {
+  try {
+    if (!fs.statSync(file).isFile()) {
+      return 'is not a file';
+    }
+  } catch {
+    // Nor is what cannot be looked at.
     return 'is not a file';
   }
   try {

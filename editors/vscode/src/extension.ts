@@ -30,9 +30,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
           ? 'switched off in this file'
           : undefined,
     );
-    if (document) {
-      void server.focus(document);
-    }
+    void server.focus(document);
   };
 
   context.subscriptions.push(

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as os from 'node:os';
+import { createInterface } from 'node:readline';
 import * as vscode from 'vscode';
 import {
   CloseAction,
@@ -15,7 +16,7 @@ import {
   ShowMessageNotification,
 } from 'vscode-languageclient/node';
 
-import { findExecutable, NoExecutable } from './executable';
+import { findExecutable } from './executable';
 import { SERVER_PATH, serverSettings, setting } from './settings';
 import type { Record, ServerStatus, Status } from './status';
 
@@ -48,10 +49,13 @@ class QuietClient extends LanguageClient {
   }
 }
 
-export class Server implements vscode.Disposable {
+export class Server {
   private run: Run | undefined;
   private crashes = 0;
   private waiting: NodeJS.Timeout | undefined;
+  /** Only the latest restart may start: each stop outdates the restarts before it. */
+  private stops = 0;
+  private gone = Promise.resolve();
 
   constructor(
     private readonly extension: vscode.Extension<unknown>,
@@ -63,33 +67,46 @@ export class Server implements vscode.Disposable {
 
   /** Starts the server afresh, ending the one that runs. */
   async restart(): Promise<void> {
-    await this.stop();
-    this.crashes = 0;
-    await this.start();
+    const stopped = this.stop();
+    const stops = this.stops;
+    await stopped;
+    if (this.stops === stops) {
+      this.crashes = 0;
+      await this.start();
+    }
   }
 
   /** Ends the server, by force if it does not answer. */
   async stop(): Promise<void> {
+    this.stops += 1;
     clearTimeout(this.waiting);
     const run = this.run;
     this.run = undefined;
     if (run) {
-      await end(run);
+      this.gone = this.gone.then(() => end(run));
     }
+    await this.gone;
   }
 
-  /** Tells the server of changed settings. */
+  /** Tells the server of changed settings. One that has ended is started: they may be the remedy. */
   async configure(): Promise<void> {
-    await this.run?.client.sendNotification('workspace/didChangeConfiguration', {
+    const client = this.run?.client;
+    if (!client?.needsStop()) {
+      await this.restart();
+      return;
+    }
+    await client.sendNotification('workspace/didChangeConfiguration', {
       settings: { interline: this.settings() },
     });
   }
 
   /** Asks the server for its status in this document; the answer is `didChangeStatus`. */
-  async focus(document: vscode.TextDocument): Promise<void> {
-    if (this.run?.client.isRunning()) {
-      const uri = this.run.client.code2ProtocolConverter.asUri(document.uri);
-      await this.run.client.sendNotification('textDocument/didFocus', { textDocument: { uri } });
+  async focus(document: vscode.TextDocument | undefined): Promise<void> {
+    const client = this.run?.client;
+    if (client?.isRunning()) {
+      const textDocument = document && { uri: client.code2ProtocolConverter.asUri(document.uri) };
+      // Where the connection has just broken, the process's end says so.
+      await client.sendNotification('textDocument/didFocus', { textDocument }).catch(() => {});
     }
   }
 
@@ -118,20 +135,13 @@ export class Server implements vscode.Disposable {
     return commands.filter((command) => !INTERNAL.includes(command));
   }
 
-  dispose(): void {
-    void this.stop();
-  }
-
   private async start(): Promise<void> {
     let executable;
     try {
       executable = findExecutable(this.extension.extensionPath, setting(SERVER_PATH));
     } catch (error) {
-      if (error instanceof NoExecutable) {
-        this.fail(error.message);
-        return;
-      }
-      throw error;
+      this.fail(text(error));
+      return;
     }
     this.log.info(`the server is ${executable.path}, from ${executable.source}`);
     this.status.runs(`${executable.path}, from ${executable.source}`);
@@ -153,8 +163,17 @@ export class Server implements vscode.Disposable {
       ending: false,
     };
     this.run = run;
-    run.client.onNotification('didChangeStatus', (status: ServerStatus) => this.say(status));
+    const current = () => this.run === run && !run.ending;
+    run.client.onNotification('didChangeStatus', (status: ServerStatus) => {
+      // A process's last words may come after its end.
+      if (current()) {
+        this.say(status);
+      }
+    });
     run.client.onNotification(ShowMessageNotification.type, ({ type, message }) => {
+      if (!current()) {
+        return;
+      }
       if (type === MessageType.Error) {
         void this.report(message);
       } else {
@@ -162,7 +181,11 @@ export class Server implements vscode.Disposable {
       }
     });
 
-    const slow = setTimeout(() => this.fail('The server does not answer.'), SLOW_START);
+    const slow = setTimeout(() => {
+      if (current()) {
+        this.fail('The server does not answer.');
+      }
+    }, SLOW_START);
     try {
       await run.client.start();
     } catch (error) {
@@ -170,21 +193,23 @@ export class Server implements vscode.Disposable {
       const refused =
         error instanceof ResponseError &&
         (error.code < ErrorCodes.jsonrpcReservedErrorRangeStart || error.code > ErrorCodes.jsonrpcReservedErrorRangeEnd);
-      if (refused && this.run === run) {
-        run.ending = true;
-        this.fail(`The server refuses to start: ${error.message}`);
-      }
-      // Where the connection broke, the process's end says how; it should not be long in coming.
-      setTimeout(() => run.child?.kill('SIGKILL'), LAST_WORDS);
+      // Where the connection broke, the process's end says how, if it does not live on.
+      setTimeout(
+        () => {
+          if (current()) {
+            run.ending = true;
+            this.fail(`The server refuses to start: ${text(error)}`);
+          }
+          run.child?.kill('SIGKILL');
+        },
+        refused || !run.child ? 0 : LAST_WORDS,
+      );
       return;
     } finally {
       clearTimeout(slow);
     }
     await vscode.commands.executeCommand('setContext', 'interline.hasTasks', this.tasks().length > 0);
-    const document = vscode.window.activeTextEditor?.document;
-    if (document) {
-      await this.focus(document);
-    }
+    await this.focus(vscode.window.activeTextEditor?.document);
   }
 
   /** The process is gone: start again, later each time, and at last not any more. */
@@ -217,6 +242,12 @@ export class Server implements vscode.Disposable {
       documentSelector: DOCUMENTS,
       initializationOptions: this.settings(),
       outputChannel: this.log,
+      stdioOptions: {
+        // A child's standard output is the protocol, and the client reads it by itself.
+        stdout: () => {},
+        // The client would call each line an error; the server's say their own level.
+        stderr: (input, channel) => createInterface({ input }).on('line', (line) => channel.info(line)),
+      },
       // Neither of these speaks: the process's end does.
       errorHandler: {
         error: () => ({ action: ErrorAction.Continue, handled: true }),
@@ -266,14 +297,20 @@ export class Server implements vscode.Disposable {
 
 async function end(run: Run): Promise<void> {
   run.ending = true;
-  try {
-    await run.client.stop();
-  } catch {
+  const { child } = run;
+  const obeys = await run.client.stop().then(
+    () => true,
     // It was not running, or did not answer.
-  }
-  if (run.child && run.child.exitCode === null && run.child.signalCode === null) {
-    const gone = new Promise((resolve) => run.child?.once('exit', resolve));
-    run.child.kill('SIGKILL');
+    () => false,
+  );
+  if (child && child.exitCode === null && child.signalCode === null) {
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    const force = setTimeout(() => child.kill('SIGKILL'), obeys ? LAST_WORDS : 0);
     await gone;
+    clearTimeout(force);
   }
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -27,7 +27,7 @@ export class Status implements vscode.Disposable {
   private executable: string | undefined;
   private off: string | undefined;
   private last: Record | undefined;
-  private open = 0;
+  private readonly open = new Set<object>();
 
   constructor() {
     this.item.name = 'Interline';
@@ -42,8 +42,9 @@ export class Status implements vscode.Disposable {
     this.draw();
   }
 
-  /** Says which executable runs, and where it was found. */
+  /** Says which executable runs, and where it was found. What an earlier one was asked is over. */
   runs(executable: string): void {
+    this.open.clear();
     this.executable = executable;
     this.draw();
   }
@@ -56,25 +57,26 @@ export class Status implements vscode.Disposable {
 
   /** Shows a request as thinking until it is answered. */
   async follow<T>(request: Promise<T>): Promise<T> {
-    let counted = 0;
+    const open = {};
     const timer = setTimeout(() => {
-      counted = 1;
-      this.open += 1;
+      this.open.add(open);
       this.draw();
     }, THINKING_AFTER);
     try {
       return await request;
     } finally {
       clearTimeout(timer);
-      this.open -= counted;
+      this.open.delete(open);
       this.draw();
     }
   }
 
-  /** Takes the record of the latest request. */
+  /** Takes the record of the latest request; what the model did not write says nothing of its speed. */
   answered(record: Record | undefined): void {
-    this.last = record;
-    this.draw();
+    if (record?.generated) {
+      this.last = record;
+      this.draw();
+    }
   }
 
   dispose(): void {
@@ -85,12 +87,12 @@ export class Status implements vscode.Disposable {
     const { kind, busy, message } = this.server;
     const bad = kind === 'Error' || kind === 'Warning';
     const off = bad ? undefined : (this.off ?? (kind === 'Inactive' ? message : undefined));
-    const icon = bad ? 'warning' : busy || this.open > 0 ? 'loading~spin' : off ? 'circle-slash' : 'sparkle';
+    const icon = bad ? 'warning' : busy || this.open.size > 0 ? 'loading~spin' : off ? 'circle-slash' : 'sparkle';
     this.item.text = `$(${icon}) Interline`;
     this.item.backgroundColor = bad
       ? new vscode.ThemeColor(`statusBarItem.${kind.toLowerCase()}Background`)
       : undefined;
-    const said = off ? `off here: ${off}` : this.open > 0 && !bad ? 'thinking' : message;
+    const said = off ? `off here: ${off}` : this.open.size > 0 && !bad ? 'thinking' : message;
     const lines = [`Interline: ${said}`];
     if (this.last) {
       const { totalMs, reused, computed, generated } = this.last;

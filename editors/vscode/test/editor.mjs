@@ -92,23 +92,32 @@ export class Editor {
       ...env,
     };
     const folders = ['--user-data-dir', user, '--extensions-dir', path.join(editor.home, 'extensions')];
-    for (const file of [extension, PROBE]) {
-      execFileSync(process.execPath, [entry, ...folders, '--install-extension', file], { env: editor.env });
+    try {
+      await editor.launch(folders, extension, trust);
+    } catch (error) {
+      editor.kill();
+      throw error;
     }
-    editor.process = spawn(
+    return editor;
+  }
+
+  async launch(folders, extension, trust) {
+    for (const file of [extension, PROBE]) {
+      execFileSync(process.execPath, [entry, ...folders, '--install-extension', file], { env: this.env });
+    }
+    this.process = spawn(
       process.execPath,
       [entry, ...folders, '--auth', 'none', '--bind-addr', '127.0.0.1:0', '--disable-telemetry',
         '--disable-update-check', '--disable-getting-started-override',
-        ...(trust ? [] : ['--disable-workspace-trust']), editor.folder],
-      { env: editor.env, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
+        ...(trust ? [] : ['--disable-workspace-trust']), this.folder],
+      { env: this.env, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );
-    editor.output = '';
-    for (const stream of [editor.process.stdout, editor.process.stderr]) {
-      stream.on('data', (data) => (editor.output += data));
+    this.output = '';
+    for (const stream of [this.process.stdout, this.process.stderr]) {
+      stream.on('data', (data) => (this.output += data));
     }
-    editor.url = await until(() => editor.output.match(/listening on (http:\S+?)\/?\s/)?.[1]);
-    editor.page = await editor.window();
-    return editor;
+    this.url = await until(() => this.output.match(/listening on (http:\S+?)\/?\s/)?.[1]);
+    this.page = await this.window();
   }
 
   /** Opens a window on the folder. */
@@ -122,9 +131,7 @@ export class Editor {
 
   async close() {
     await this.page.context().close();
-    // It and what it started.
-    process.kill(-this.process.pid, 'SIGKILL');
-    fs.rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
+    this.kill();
   }
 
   /** Evaluates in the extension host, with `vscode` and the arguments as `a`. */
@@ -141,6 +148,14 @@ export class Editor {
     });
     assert.equal(answer.error, undefined);
     return answer.value;
+  }
+
+  /** Ends it and what it started, and removes its files. */
+  kill() {
+    if (this.process) {
+      process.kill(-this.process.pid, 'SIGKILL');
+    }
+    fs.rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
   }
 
   write(name, text) {

@@ -192,7 +192,7 @@ test('after 200 random keys editor and server agree', async () => {
     await editor.key(keys[Math.floor(draw() * keys.length)]);
     // Now and then a person looks at what is there.
     if (draw() < 0.05) {
-      await Promise.race([editor.seeGhost().catch(() => {}), editor.status('Last completion')]);
+      await until(async () => (await editor.serverText()) === (await editor.text()), 5);
     }
   }
   await until(async () => (await editor.serverText()) === (await editor.text()), 5);
@@ -220,22 +220,34 @@ test('the palette has the commands, and why nothing was suggested', async () => 
 });
 
 test('switched off and on: this file, this language, everywhere', async () => {
-  await editor.open('switch.py', AREA);
   const commands = {
     toggleFile: 'switched off in this file',
     toggleLanguage: 'completion is switched off for this language',
     toggleEverywhere: 'completion is switched off',
   };
+  const latest = async () => (await editor.command('interline.why', 1))[0];
   for (const [command, reason] of Object.entries(commands)) {
+    await editor.open('switch.py', AREA);
     await editor.status('is ready');
+    const before = await latest();
     await editor.command(`interline.${command}`);
-    await editor.status(`off here: ${reason}`);
-    await editor.command('editor.action.inlineSuggest.trigger');
-    assert.equal(await editor.ghost(), '');
-    await editor.command(`interline.${command}`);
+    try {
+      await editor.status(`off here: ${reason}`);
+      await editor.type('return ');
+      await editor.command('editor.action.inlineSuggest.trigger');
+      if (command === 'toggleFile') {
+        assert.equal((await latest()).id, before.id, 'the server is not asked');
+      } else {
+        await until(async () => (await latest()).id > before.id);
+        assert.ok((await latest()).message.includes(reason));
+      }
+      assert.equal(await editor.ghost(), '');
+    } finally {
+      await editor.command(`interline.${command}`);
+    }
   }
   await editor.status('is ready');
-  await editor.type('return ');
+  await editor.type('self.');
   await editor.seeGhost();
 });
 

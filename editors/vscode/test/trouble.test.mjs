@@ -63,7 +63,9 @@ describe('the VSIX that finds the server', () => {
   test('says what one that refuses to start says', async () => {
     await editor.set('interline.excludedFiles', ['[']);
     await check(SERVER, 'The server refuses to start', 'excludedFiles');
-    await editor.set('interline.excludedFiles', undefined);
+    await editor.command('notifications.clearAll');
+    await editor.set('interline.excludedFiles', null);
+    await editor.status('is ready');
   });
 
   test('says that one never answers, and ends it for the next', async () => {
@@ -74,14 +76,41 @@ describe('the VSIX that finds the server', () => {
     assert.throws(() => process.kill(Number(fs.readFileSync(id, 'utf8')), 0), { code: 'ESRCH' });
   });
 
-  test('starts it again when it was killed', async () => {
-    const running = () => execFileSync('pgrep', ['-P', String(host), '-f', SERVER], { encoding: 'utf8' }).trim();
+  /** The process ids of the servers that this window has started, one a line. */
+  async function running() {
     const host = await editor.eval('return process.pid');
-    const first = running();
+    return execFileSync('pgrep', ['-P', String(host), '-f', SERVER], { encoding: 'utf8' }).trim();
+  }
+
+  test('runs one server, however often it is restarted at once', async () => {
+    const first = await running();
+    await editor.eval(`await Promise.all([1, 2, 3].map(() => vscode.commands.executeCommand('interline.restart')))`);
+    await editor.status('is ready');
+    const second = await running();
+    assert.match(second, /^\d+$/);
+    assert.notEqual(second, first);
+  });
+
+  test('takes no folder for a model that is none', async () => {
+    await editor.command('notifications.clearAll');
+    void editor.command('interline.chooseModel');
+    await editor.rows('A folder');
+    await editor.type('A folder');
+    await editor.key('Enter');
+    // The dialog of a browser is a field with a path in it.
+    const field = editor.page.locator('.quick-input-widget input[type=text]');
+    await until(async () => (await field.inputValue()).startsWith('/'));
+    await field.fill(`${editor.folder}/`);
+    await editor.page.locator('.quick-input-widget').getByRole('button', { name: 'OK' }).click();
+    await editor.notification('is not the folder of a model: it has no model.toml');
+  });
+
+  test('starts it again when it was killed', async () => {
+    const first = await running();
     process.kill(Number(first), 'SIGKILL');
     await editor.status('starts again');
     await editor.status('is ready');
-    assert.notEqual(running(), first);
+    assert.notEqual(await running(), first);
     assert.equal(await editor.serverText(), 'a = 1\n');
   });
 
@@ -108,10 +137,12 @@ test('in a folder that is not trusted, nothing of it is run', async () => {
   const names = ['serverPath', 'model', 'runtime'];
   const editor = await Editor.start({
     trust: true,
+    settings: { 'interline.offline': true },
     prepare: (editor) => {
       const evil = script(editor.folder, 'evil', `touch ${path.join(editor.home, 'evil-ran')}; exit 1`);
       const settings = Object.fromEntries(names.map((name) => [`interline.${name}`, evil]));
-      editor.write('.vscode/settings.json', JSON.stringify({ ...settings, 'interline.maxNewTokens': 7 }));
+      const others = { 'interline.provider': 'cuda', 'interline.offline': false, 'interline.maxNewTokens': 7 };
+      editor.write('.vscode/settings.json', JSON.stringify({ ...settings, ...others }));
     },
   });
   try {
@@ -120,6 +151,8 @@ test('in a folder that is not trusted, nothing of it is run', async () => {
     // The settings are those of the folder, but for what is restricted.
     const setting = (name) => editor.eval('return vscode.workspace.getConfiguration("interline").get(a[0])', name);
     assert.equal(await setting('maxNewTokens'), 7);
+    assert.equal(await setting('provider'), 'auto');
+    assert.equal(await setting('offline'), true);
     for (const name of names) {
       assert.equal(await setting(name), null, name);
     }
