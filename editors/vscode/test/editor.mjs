@@ -242,8 +242,21 @@ export class Editor {
     return page.evaluate(readGhost);
   }
 
-  async seeGhost(page = this.page) {
-    return until(() => this.ghost(page), 20).catch(async () => {
+  /** Waits for ghost text other than `before`, until all of it is drawn: its lines come one after the other. */
+  async seeGhost(page = this.page, before = '') {
+    const steady = async () => {
+      const ghost = await this.ghost(page);
+      if (ghost === before) {
+        return '';
+      }
+      await page.evaluate(async (frames) => {
+        for (let frame = 0; frame < frames; frame++) {
+          await new Promise(requestAnimationFrame);
+        }
+      }, 10);
+      return ghost === (await this.ghost(page)) && ghost;
+    };
+    return until(steady, 20).catch(async () => {
       const records = await this.command('interline.why', 5);
       assert.fail(`no ghost text; the latest requests: ${records.map(({ message }) => message).join('; ')}`);
     });

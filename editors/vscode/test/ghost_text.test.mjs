@@ -125,10 +125,7 @@ test('candidates go round', async () => {
   await editor.key('Alt+Backslash');
   const first = await editor.seeGhost();
   await editor.key('Alt+BracketRight');
-  const second = await until(async () => {
-    const ghost = await editor.ghost();
-    return ghost !== first && ghost;
-  });
+  const second = await editor.seeGhost(editor.page, first);
   await editor.screenshot('candidates');
   await editor.key('Alt+BracketLeft');
   await until(async () => (await editor.ghost()) === first);
