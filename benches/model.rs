@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use interline::engine::cancel::Cancel;
 use interline::engine::decoder::Decoder;
-use interline::engine::generate::{Limits, generate};
-use interline::engine::sampler::{Sampler, Sampling};
+use interline::engine::generate::{Limits, Writer, generate};
+use interline::engine::lanes::Lanes;
+use interline::engine::sampler::Sampling;
 use interline::engine::stop::{FinishReason, Scope, StopCriteria};
+use interline::model::onnx::OnnxLm;
 use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use ort::memory::Allocator;
@@ -24,6 +26,9 @@ const TURNS: usize = 15;
 
 /// Tokens of the prompt.
 const PROMPT: usize = 512;
+
+/// Texts that are drawn at once.
+const DRAWS: usize = 16;
 
 /// Tokens that are written at most.
 const WRITTEN: usize = 32;
@@ -93,6 +98,45 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The time in which so many texts are drawn behind the decoder's prompt, each of `WRITTEN` tokens.
+fn draw(
+    model: &mut Model<OnnxLm>,
+    decoder: &Decoder<OnnxLm>,
+    texts: usize,
+) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let limits = Limits {
+        max_new_tokens: WRITTEN,
+        time: Duration::MAX,
+    };
+    let draws = (0..texts as u64).map(|seed| Sampling::TopP {
+        temperature: 0.8,
+        top_p: 0.95,
+        seed,
+    });
+    let lm = &model.causal_lm;
+    let scope = Scope::Text;
+    let mut lanes = Lanes::fork(
+        lm,
+        decoder,
+        draws.collect(),
+        texts,
+        Vec::new(),
+        scope,
+        limits,
+    )?;
+    let mut tokens = 0;
+    // No token ends a text, so that all are of one length.
+    while lanes.step(model, &[], &Cancel::default(), |_, text| {
+        tokens += text.tokens
+    })? {}
+    ensure!(
+        tokens >= texts * WRITTEN / 2,
+        "only {tokens} tokens of {texts} texts"
+    );
+    Ok(start.elapsed())
+}
+
 fn main() -> anyhow::Result<()> {
     let options = RuntimeOptions::default();
     let mut progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
@@ -109,7 +153,7 @@ fn main() -> anyhow::Result<()> {
     let mut prompt = model.tokenizer.encode(&text);
     prompt.truncate(PROMPT);
 
-    let mut turns = Vec::new();
+    let (mut turns, mut draws) = (Vec::new(), Vec::new());
     // The first turn warms both up and does not count.
     for _ in 0..=TURNS {
         decoder.truncate(0);
@@ -122,18 +166,8 @@ fn main() -> anyhow::Result<()> {
             time: Duration::MAX,
         };
         let stop = StopCriteria::new(Scope::Block { indent: 0 }, "");
-        let mut sampler = Sampler::new(Sampling::Greedy);
-        let (written, time) = timed(|| {
-            generate(
-                &mut model,
-                &mut decoder,
-                b"",
-                &mut sampler,
-                stop,
-                limits,
-                &cancel,
-            )
-        });
+        let writer = Writer::new(Vec::new(), Sampling::Greedy, stop, limits);
+        let (written, time) = timed(|| generate(&mut model, &mut decoder, writer, &cancel));
         let written = written?;
         ensure!(written.tokens >= WRITTEN / 2, "it wrote only {written:?}");
         // The first token comes from the prefill's logits, and one that ends is not counted.
@@ -155,8 +189,17 @@ fn main() -> anyhow::Result<()> {
         done?;
         let decode = steps as f64 / time.as_secs_f64();
         turns.push((ours, Speed { prefill, decode }));
+
+        // The prompt again, for the texts to go on from; nearly all of it is in the cache.
+        decoder.prefill(&mut model.causal_lm, &prompt, &cancel)?;
+        let (one, many) = (
+            draw(&mut model, &decoder, 1)?,
+            draw(&mut model, &decoder, DRAWS)?,
+        );
+        draws.push(many.as_secs_f64() / one.as_secs_f64());
     }
     turns.remove(0);
+    draws.remove(0);
 
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -173,6 +216,11 @@ fn main() -> anyhow::Result<()> {
     };
     row("prefill, 512 tokens", |speed| speed.prefill)?;
     row("decode, behind 512 tokens", |speed| speed.decode)?;
+    writeln!(
+        out,
+        "\n{DRAWS} texts of {WRITTEN} tokens take {:.2} times the time of one",
+        median(draws)
+    )?;
     drop(out);
     drop((model, decoder, bare));
     Runtime::release();

@@ -3,6 +3,7 @@
 //! - How soon a change is applied while a burst of requests keeps the server and the model at work,
 //!   beside an idle server: the time to the answer of a command that is sent right behind the change,
 //!   for messages are handled in their order.
+//! - How soon a keystroke is answered while a long translation runs, beside the same without one.
 //! - What a completion in the middle of a document of 1 MB costs outside the model's forward passes.
 
 use std::io::Write;
@@ -27,7 +28,14 @@ const REQUESTS: usize = 50;
 /// Keystrokes in the large document.
 const KEYSTROKES: usize = 400;
 
+/// Keystrokes in a row with or without a translation, and how often.
+const TURN: usize = 60;
+const TURNS: usize = 6;
+
 const URI: &str = "file:///bench.py";
+
+/// The file that is translated.
+const OTHER: &str = "file:///other.py";
 
 /// A document that is typed into at one place.
 struct Typist {
@@ -83,6 +91,14 @@ impl Typist {
         (id, Client::frame(&message))
     }
 
+    /// Begins to translate a long file, and answers the request's id.
+    async fn translate(&mut self) -> anyhow::Result<i64> {
+        let params = json!({
+            "command": "interline.translate", "arguments": [{"uri": OTHER}, "rust"],
+        });
+        Ok(self.client.send("workspace/executeCommand", params).await?)
+    }
+
     /// Changes the document and says how long it took until the change had been applied.
     async fn change(&mut self, text: &str) -> anyhow::Result<Duration> {
         let change = self.type_text(text);
@@ -125,9 +141,9 @@ impl Typist {
         Ok(time)
     }
 
-    /// One keystroke, and its time outside the model's forward passes; nothing where the model was
-    /// not asked.
-    async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<Duration>> {
+    /// One keystroke: its time to the answer, and of that the time outside the model's forward passes;
+    /// nothing where the model was not asked.
+    async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<(Duration, Duration)>> {
         let change = self.type_text(typed);
         let (id, ask) = self.ask();
         let start = Instant::now();
@@ -140,7 +156,7 @@ impl Typist {
         let model = answer["result"][0]["modelMs"].as_f64();
         let model = model.context("a request leaves a record")?;
         let outside = elapsed.saturating_sub(Duration::from_secs_f64(model / 1e3));
-        Ok((model > 0.0).then_some(outside))
+        Ok((model > 0.0).then_some((elapsed, outside)))
     }
 }
 
@@ -189,6 +205,7 @@ async fn main() -> anyhow::Result<()> {
     let text = include_str!("../examples/ledger.py");
     let (head, tail) = text.split_at(text.find("    def balances").context("a method")?);
     let line = head.lines().count();
+    let line_of_head = line;
     for burst in 0..BURSTS {
         // A new line each time, or the answer would be typed through.
         let text = format!("{head}    x{burst} = [\n{tail}");
@@ -204,13 +221,47 @@ async fn main() -> anyhow::Result<()> {
     let mut large = Vec::new();
     let typed = include_str!("../examples/inventory.py").chars();
     for key in typed.take(KEYSTROKES) {
-        large.extend(typist.keystroke(key.encode_utf8(&mut [0; 4])).await?);
+        let times = typist.keystroke(key.encode_utf8(&mut [0; 4])).await?;
+        large.extend(times.map(|(_, outside)| outside));
     }
     ensure!(
         large.len() > KEYSTROKES / 10,
         "the model was asked only {} times",
         large.len()
     );
+
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let document = json!({
+        "uri": OTHER, "languageId": "python", "version": 1, "text": text,
+    });
+    let params = json!({"textDocument": document});
+    typist.client.notify("textDocument/didOpen", params).await?;
+    let keys: Vec<char> = include_str!("../examples/inventory.py").chars().collect();
+    for keys in keys.chunks(TURN).take(TURNS) {
+        // Both turns type the same at the same place.
+        for (times, translates) in [(&mut alone, false), (&mut beside, true)] {
+            typist
+                .open(&format!("{head}\n{tail}"), line_of_head)
+                .await?;
+            let translation = match translates {
+                true => Some(typist.translate().await?),
+                false => None,
+            };
+            for key in keys {
+                let time = typist.keystroke(key.encode_utf8(&mut [0; 4])).await?;
+                times.extend(time.map(|(elapsed, _)| elapsed));
+            }
+            if let Some(id) = translation {
+                let cancel = json!({"id": id});
+                typist.client.notify("$/cancelRequest", cancel).await?;
+                let answer = typist.client.answer(id).await?;
+                ensure!(
+                    answer["error"]["code"] == -32800,
+                    "it ended too early: {answer}"
+                );
+            }
+        }
+    }
 
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -225,6 +276,12 @@ async fn main() -> anyhow::Result<()> {
         busy,
     )?;
     row(&mut out, "a completion in 1 MB, outside the model", large)?;
+    row(&mut out, "a keystroke is answered", alone)?;
+    row(
+        &mut out,
+        "a keystroke is answered, a translation runs",
+        beside,
+    )?;
     drop(out);
     typist.client.request("shutdown", Value::Null).await?;
     typist.client.notify("exit", Value::Null).await?;

@@ -3,6 +3,7 @@
 pub mod complete;
 pub mod doctor;
 pub mod replay;
+pub mod task;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::engine::{Engine, EngineState, Ready};
 use crate::model::{self, Model};
 use crate::runtime::{Provider, Runtime, telemetry};
 use crate::server;
+use crate::task::Task;
 
 /// A language server that writes between your lines: local AI code completion, with no cloud.
 #[derive(Debug, Parser)]
@@ -62,6 +64,20 @@ enum Command {
     Complete(complete::Arguments),
     /// Check runtime, model and prompt format, and measure speed
     Doctor,
+    /// Translate a file to another language
+    Translate(task::Translate),
+    /// Write code from a description, or from the comment above a line
+    Generate(task::Generate),
+    /// Say in words what code does
+    Explain(task::Place),
+    /// Write the docstring or doc comment of a function or type
+    Document(task::Place),
+    /// Write a test for a function or type
+    Test(task::Place),
+    /// Mend code that has problems
+    Fix(task::Fix),
+    /// Solve a problem by drawing many programs and running them in a sandbox
+    Solve(task::Solve),
     /// Type a file through the server in memory, and print what each keystroke costs
     Replay(replay::Arguments),
 }
@@ -131,6 +147,13 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         }
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
         Some(Command::Doctor) => doctor::run(options).await,
+        Some(Command::Translate(arguments)) => arguments.run(options).await,
+        Some(Command::Generate(arguments)) => arguments.run(options).await,
+        Some(Command::Explain(place)) => place.perform(Task::Explain, options).await,
+        Some(Command::Document(place)) => place.perform(Task::Document, options).await,
+        Some(Command::Test(place)) => place.perform(Task::Test, options).await,
+        Some(Command::Fix(arguments)) => arguments.run(options).await,
+        Some(Command::Solve(arguments)) => arguments.run(options).await,
         Some(Command::Replay(arguments)) => replay::run(&arguments, options).await,
     }
 }

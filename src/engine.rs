@@ -6,25 +6,31 @@
 pub mod cancel;
 pub mod decoder;
 pub mod generate;
+pub mod lanes;
 pub mod mailbox;
 pub mod prompt;
 pub mod sampler;
 pub mod stop;
+pub mod task;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::model::chat_template::ChatTemplate;
+use crate::model::fim_template::FimTemplate;
+use crate::model::tokenizer::Tokenizer;
 use crate::model::{CausalLm, ForwardError, Model};
 use cancel::Cancel;
 use decoder::{Decoder, Prefill};
-use generate::{Generation, Limits, generate};
-use mailbox::Mailbox;
+use generate::{Generation, Limits, Writer, generate};
+use mailbox::{Mailbox, Next};
 use prompt::{Hole, PromptBuilder};
-use sampler::{Sampler, Sampling};
+use sampler::Sampling;
 use stop::{Scope, StopCriteria};
+use task::{Run, TASK_TOKENS, TaskEvent, TaskRequest};
 
 /// The longest prompt, in tokens.
 const PROMPT_TOKENS: usize = 1024;
@@ -81,7 +87,7 @@ pub struct Stats {
 }
 
 /// Whether the engine can answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum EngineState {
     /// Not yet; the text says what it is doing.
     Loading(String),
@@ -92,7 +98,7 @@ pub enum EngineState {
 }
 
 /// A loaded model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Ready {
     /// The model's name.
     pub model: String,
@@ -102,6 +108,14 @@ pub struct Ready {
     pub prefill_speed: f64,
     /// Written tokens a second, measured once after loading.
     pub decode_speed: f64,
+    /// The longest prompt and answer of a task together, in tokens.
+    pub task_tokens: usize,
+    /// What turns text into tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The format of a text with a hole in it.
+    pub fim: FimTemplate,
+    /// The format of a conversation, if the model was taught one.
+    pub chat: Option<Arc<ChatTemplate>>,
 }
 
 /// Why a request has no response.
@@ -125,10 +139,16 @@ struct Job {
     reply: oneshot::Sender<Result<Response, EngineError>>,
 }
 
+#[derive(Debug)]
+struct Task {
+    request: TaskRequest,
+    events: mpsc::Sender<TaskEvent>,
+}
+
 /// The handle to the inference thread. Dropping the last one ends the thread.
 #[derive(Debug)]
 pub struct Engine {
-    mailbox: Arc<Mailbox<Job>>,
+    mailbox: Arc<Mailbox<Job, Task>>,
     state: watch::Receiver<EngineState>,
 }
 
@@ -158,14 +178,14 @@ impl Engine {
             let loaded = loaded.unwrap_or_else(|_| Err("loading the model panicked".to_owned()));
             match loaded {
                 Ok((worker, ready)) => {
-                    tracing::info!(?ready, elapsed = ?start.elapsed(), "the model is ready");
+                    tracing::info!(ready.model, ready.prefill_speed, ready.decode_speed, elapsed = ?start.elapsed(), "the model is ready");
                     sender.send_replace(EngineState::Ready(ready));
                     worker.run(&thread_mailbox);
                 }
                 Err(problem) => {
                     tracing::error!("no model: {problem}");
                     // Who waits shall not wait for ever.
-                    drop(thread_mailbox.close());
+                    thread_mailbox.close();
                     sender.send_replace(EngineState::Failed(problem));
                 }
             }
@@ -173,7 +193,7 @@ impl Engine {
         if let Err(error) = spawned {
             // The thread's end of the channel is gone, so the state stays what it is.
             tracing::error!(%error, "cannot start the inference thread");
-            drop(mailbox.close());
+            mailbox.close();
         }
         Self { mailbox, state }
     }
@@ -203,11 +223,19 @@ impl Engine {
         cancel.disarm();
         response.unwrap_or(Err(EngineError::Superseded))
     }
+
+    /// Has the model write on request, after the tasks that wait already. It gives way to completions
+    /// at each pass. What is answered tells what happens, and ends with the task, or with the engine.
+    pub fn perform(&self, request: TaskRequest) -> mpsc::Receiver<TaskEvent> {
+        let (events, told) = mpsc::channel();
+        drop(self.mailbox.put_task(Task { request, events }));
+        told
+    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        drop(self.mailbox.close());
+        self.mailbox.close();
     }
 }
 
@@ -217,6 +245,8 @@ struct Worker<M: CausalLm> {
     decoder: Decoder<M>,
     prompts: PromptBuilder,
     prompt_tokens: usize,
+    /// The tasks' own decoder, made at the first one.
+    task_decoder: Option<Decoder<M>>,
 }
 
 impl<M: CausalLm> Worker<M> {
@@ -236,29 +266,67 @@ impl<M: CausalLm> Worker<M> {
             prompt_tokens,
             prefill_speed,
             decode_speed,
+            task_tokens: TASK_TOKENS.min(model.context_length),
+            tokenizer: model.tokenizer.clone(),
+            fim: model.fim.clone(),
+            chat: model.chat.clone(),
         };
         let worker = Self {
             model,
             decoder,
             prompts: PromptBuilder::default(),
             prompt_tokens,
+            task_decoder: None,
         };
         Ok((worker, ready))
     }
 
-    fn run(mut self, mailbox: &Mailbox<Job>) {
-        while let Some(job) = mailbox.take() {
-            let queued = job.put.elapsed();
-            // Law (cache truth): after a panic nobody knows what the cache holds.
-            let response = catch_unwind(AssertUnwindSafe(|| self.respond(&job.request, queued)))
-                .unwrap_or_else(|_| {
-                    tracing::error!(file = job.request.hole.file_name, "the engine panicked");
-                    self.decoder.truncate(0);
-                    Err(EngineError::Panicked)
-                });
-            // Whoever asked may be gone.
-            let _ = job.reply.send(response);
+    fn run(mut self, mailbox: &Mailbox<Job, Task>) {
+        let mut task = None;
+        loop {
+            match mailbox.next(task.is_some()) {
+                Next::Completion(job) => self.answer(job),
+                Next::Task(Task { request, events }) => task = Some(Run::new(request, events)),
+                Next::GoOn => task = task.and_then(|task| self.advance(task)),
+                Next::End => return,
+            }
         }
+    }
+
+    fn answer(&mut self, job: Job) {
+        let queued = job.put.elapsed();
+        // Law (cache truth): after a panic nobody knows what the cache holds.
+        let response = catch_unwind(AssertUnwindSafe(|| self.respond(&job.request, queued)))
+            .unwrap_or_else(|_| {
+                tracing::error!(file = job.request.hole.file_name, "the engine panicked");
+                self.decoder.truncate(0);
+                Err(EngineError::Panicked)
+            });
+        // Whoever asked may be gone.
+        let _ = job.reply.send(response);
+    }
+
+    /// Does one pass of a task, and answers the task if there is more of it to do.
+    fn advance(&mut self, mut task: Run<M>) -> Option<Run<M>> {
+        let advanced = catch_unwind(AssertUnwindSafe(|| {
+            let capacity = TASK_TOKENS.min(self.model.context_length);
+            let decoder = match &mut self.task_decoder {
+                Some(decoder) => decoder,
+                none => none.insert(Decoder::new(&self.model.causal_lm, capacity)?),
+            };
+            task.advance(&mut self.model, decoder)
+        }));
+        let error = match advanced {
+            Ok(Ok(more)) => return more.then_some(task),
+            Ok(Err(error)) => error.into(),
+            Err(_) => {
+                tracing::error!("the engine panicked at a task");
+                EngineError::Panicked
+            }
+        };
+        self.task_decoder = None;
+        task.fail(error);
+        None
     }
 
     fn respond(&mut self, request: &Request, queued: Duration) -> Result<Response, EngineError> {
@@ -300,15 +368,11 @@ impl<M: CausalLm> Worker<M> {
             if let (1.., Some(logits)) = (candidate, &fork) {
                 self.decoder.rewind(prompt.ids.len(), logits);
             }
-            let generation = generate(
-                &mut self.model,
-                &mut self.decoder,
-                &prompt.healed,
-                &mut Sampler::new(sampling(candidate)),
-                StopCriteria::new(request.scope, &request.hole.suffix),
-                request.limits,
-                &request.cancel,
-            )?;
+            let stop = StopCriteria::new(request.scope, &request.hole.suffix);
+            let how = sampling(candidate);
+            let writer = Writer::new(prompt.healed.clone(), how, stop, request.limits);
+            let (model, decoder) = (&mut self.model, &mut self.decoder);
+            let generation = generate(model, decoder, writer, &request.cancel)?;
             stats.generated += generation.tokens;
             if !generations
                 .iter()
@@ -379,14 +443,10 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::mpsc;
-
     use tokio::sync::mpsc::UnboundedSender;
 
     use super::*;
-    use crate::model::fim_template::FimTemplate;
     use crate::model::tests::{manifest, tokenizer};
-    use crate::model::tokenizer::Tokenizer;
 
     /// A model that writes what it is told, for counting passes and forcing errors.
     #[derive(Debug, Default)]
@@ -403,36 +463,91 @@ pub(crate) mod tests {
         pub(crate) gate: Option<(UnboundedSender<()>, mpsc::Receiver<()>)>,
     }
 
+    /// What a scripted model keeps of its token sequences.
+    #[derive(Debug)]
+    pub(crate) struct ScriptedCache {
+        lanes: Vec<Vec<u32>>,
+        max_tokens: usize,
+        /// Tokens of the prompt, where it was forked.
+        prompt: Option<usize>,
+    }
+
     impl Scripted {
-        pub(crate) fn cached<'a>(&self, cache: &'a (Vec<u32>, usize)) -> &'a [u32] {
-            &cache.0
+        pub(crate) fn cached<'a>(&self, cache: &'a ScriptedCache) -> &'a [u32] {
+            &cache.lanes[0]
         }
     }
 
     const MIDDLE: u32 = 10;
 
     impl CausalLm for Scripted {
-        /// The tokens and how many fit.
-        type Cache = (Vec<u32>, usize);
+        type Cache = ScriptedCache;
 
         fn vocabulary(&self) -> usize {
             tokenizer().len()
         }
 
         fn new_cache(&self, max_tokens: usize) -> Result<Self::Cache, ForwardError> {
-            Ok((Vec::new(), max_tokens))
+            Ok(ScriptedCache {
+                lanes: vec![Vec::new()],
+                max_tokens,
+                prompt: None,
+            })
         }
 
         fn forward(
             &mut self,
-            (cache, max_tokens): &mut Self::Cache,
+            cache: &mut ScriptedCache,
             past: usize,
             tokens: &[u32],
             rows: usize,
             logits: &mut Vec<f32>,
         ) -> Result<(), ForwardError> {
-            assert!(past <= cache.len() && rows == 1 && !tokens.is_empty());
-            if past + tokens.len() > *max_tokens {
+            assert!(past <= cache.lanes[0].len() && rows == 1 && cache.lanes.len() == 1);
+            self.pass(cache, &[past], tokens, logits)
+        }
+
+        fn fork(
+            &self,
+            cache: &ScriptedCache,
+            len: usize,
+            lanes: usize,
+            max_tokens: usize,
+        ) -> Result<ScriptedCache, ForwardError> {
+            Ok(ScriptedCache {
+                lanes: vec![cache.lanes[0][..len].to_vec(); lanes],
+                max_tokens,
+                prompt: Some(len),
+            })
+        }
+
+        fn forward_lanes(
+            &mut self,
+            cache: &mut ScriptedCache,
+            pasts: &[usize],
+            tokens: &[u32],
+            logits: &mut Vec<f32>,
+        ) -> Result<(), ForwardError> {
+            self.pass(cache, pasts, tokens, logits)
+        }
+    }
+
+    impl Scripted {
+        fn pass(
+            &mut self,
+            cache: &mut ScriptedCache,
+            pasts: &[usize],
+            tokens: &[u32],
+            logits: &mut Vec<f32>,
+        ) -> Result<(), ForwardError> {
+            let ScriptedCache {
+                lanes,
+                max_tokens,
+                prompt,
+            } = cache;
+            assert!(!tokens.is_empty() && lanes.len() == pasts.len());
+            let length = tokens.len() / lanes.len();
+            if pasts.iter().any(|past| past + length > *max_tokens) {
                 return Err(ForwardError::Full(*max_tokens));
             }
             if self
@@ -453,13 +568,18 @@ pub(crate) mod tests {
             {
                 cancel.cancel();
             }
-            cache.truncate(past);
-            cache.extend_from_slice(tokens);
-            let middle = cache.iter().rposition(|token| *token == MIDDLE);
-            let written = middle.map_or(0, |middle| cache.len() - 1 - middle);
             logits.clear();
-            logits.resize(self.vocabulary(), 0.0);
-            logits[self.says.get(written).copied().unwrap_or_default() as usize] = 1.0;
+            let inputs = pasts.iter().zip(tokens.chunks(length));
+            for (lane, (past, tokens)) in lanes.iter_mut().zip(inputs) {
+                lane.truncate(*past);
+                lane.extend_from_slice(tokens);
+                let middle = lane.iter().rposition(|token| *token == MIDDLE);
+                let begin = prompt.or(middle.map(|middle| middle + 1));
+                let written = begin.map_or(0, |begin| lane.len() - begin);
+                let row = logits.len();
+                logits.resize(row + self.vocabulary(), 0.0);
+                logits[row + self.says.get(written).copied().unwrap_or_default() as usize] = 1.0;
+            }
             Ok(())
         }
     }
@@ -472,7 +592,8 @@ pub(crate) mod tests {
                 says: tokenizer().encode(says),
                 ..Scripted::default()
             },
-            tokenizer: Tokenizer::load(&directory.join("tokenizer.json")).unwrap(),
+            tokenizer: Arc::new(Tokenizer::load(&directory.join("tokenizer.json")).unwrap()),
+            chat: None,
             fim: FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap(),
             context_length: 2048,
         }

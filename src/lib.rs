@@ -9,9 +9,10 @@
 //! 2. **Protocol**: [`server`] has the handlers; [`lsp`] is the edge where positions become offsets
 //!    and texts become items.
 //! 3. **Features**: [`config`] is what the user can set; [`completion`] is the journey from a
-//!    snapshot to what is shown, on one page.
+//!    snapshot to what is shown, on one page; [`task`] is what the model does on request.
 //! 4. **Text**: [`document`] holds the open texts in ropes; [`context`] is what stands around a
-//!    cursor, or why nothing is worth asking there.
+//!    cursor, or why nothing is worth asking there; [`language`] and [`syntax`] are what a text is
+//!    written in and made of.
 //! 5. **Engine**: [`engine`] is the handle to the one thread that owns the model: prompt, decoder,
 //!    sampler, stop criteria.
 //! 6. **Model**: [`model`] is a folder with a decoder graph, a tokenizer and a prompt format.
@@ -32,9 +33,12 @@ pub mod lsp;
 pub mod server;
 
 pub mod completion;
+pub mod task;
 
 pub mod context;
 pub mod document;
+pub mod language;
+pub mod syntax;
 
 pub mod engine;
 

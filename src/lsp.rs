@@ -7,3 +7,4 @@ pub mod inline_completion;
 pub mod messages;
 pub mod position;
 pub mod status;
+pub mod task;

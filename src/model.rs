@@ -1,5 +1,6 @@
 //! A model folder: its decoder, its vocabulary and its prompt format.
 
+pub mod chat_template;
 pub mod fim_template;
 pub mod kv_cache;
 pub mod manifest;
@@ -7,8 +8,10 @@ pub mod onnx;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::runtime::Runtime;
+use chat_template::{ChatTemplate, ChatTemplateError};
 use fim_template::{FimTemplate, FimTemplateError};
 use manifest::{Manifest, ManifestError};
 use onnx::{OnnxError, OnnxLm};
@@ -16,8 +19,8 @@ use tokenizer::{Tokenizer, TokenizerError};
 
 /// A causal language model: one forward pass over token ids.
 pub trait CausalLm {
-    /// The keys and values of one token sequence.
-    type Cache;
+    /// The keys and values of token sequences.
+    type Cache: std::fmt::Debug;
 
     /// The width of a row of logits.
     fn vocabulary(&self) -> usize;
@@ -44,6 +47,35 @@ pub trait CausalLm {
         rows: usize,
         logits: &mut Vec<f32>,
     ) -> Result<(), ForwardError>;
+
+    /// A cache of `lanes` sequences of up to `max_tokens` tokens, each of which begins with the first
+    /// `len` tokens of `cache`, which is of one sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Runtime`] when there is no memory for it.
+    fn fork(
+        &self,
+        cache: &Self::Cache,
+        len: usize,
+        lanes: usize,
+        max_tokens: usize,
+    ) -> Result<Self::Cache, ForwardError>;
+
+    /// Runs one token in each lane of a cache that was made by [`fork`](Self::fork): `tokens[lane]`
+    /// behind the lane's first `pasts[lane]` tokens. `logits` becomes a row a lane,
+    /// `[lanes, vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ForwardError`].
+    fn forward_lanes(
+        &mut self,
+        cache: &mut Self::Cache,
+        pasts: &[usize],
+        tokens: &[u32],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError>;
 }
 
 /// Why a forward pass did not happen.
@@ -57,7 +89,7 @@ pub enum ForwardError {
     Runtime(String),
 }
 
-/// A model that is ready to fill in the middle.
+/// A model that is ready to write.
 #[derive(Debug)]
 pub struct Model<M> {
     /// What people call it.
@@ -65,9 +97,11 @@ pub struct Model<M> {
     /// The decoder.
     pub causal_lm: M,
     /// The vocabulary.
-    pub tokenizer: Tokenizer,
-    /// The prompt format.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The format of a text with a hole in it.
     pub fim: FimTemplate,
+    /// The format of a conversation, if the model was taught one.
+    pub chat: Option<Arc<ChatTemplate>>,
     /// The longest sequence the model was made for, in tokens.
     pub context_length: usize,
 }
@@ -84,6 +118,7 @@ impl Model<OnnxLm> {
         let tokenizer = Tokenizer::load(&path)?;
         let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
             .map_err(|source| LoadError::Fim { path, source })?;
+        let chat = ChatTemplate::read(directory, &manifest, &tokenizer)?;
         let causal_lm = OnnxLm::load(&directory.join(&manifest.graph), runtime)?;
         if tokenizer.len() > causal_lm.vocabulary() {
             return Err(LoadError::Mismatch {
@@ -95,8 +130,9 @@ impl Model<OnnxLm> {
         Ok(Self {
             name: manifest.name,
             causal_lm,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             fim,
+            chat: chat.map(Arc::new),
             context_length: manifest.context_length,
         })
     }
@@ -119,6 +155,9 @@ pub enum LoadError {
         /// What is missing.
         source: FimTemplateError,
     },
+    /// The chat template is missing or wrong.
+    #[error(transparent)]
+    Chat(#[from] ChatTemplateError),
     /// The graph is missing or wrong.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -10,9 +10,12 @@
 //! - The number of handlers at once is high, because `$/cancelRequest` and `didChange` need a place
 //!   too.
 
+mod task;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -21,11 +24,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tower_lsp::jsonrpc::{Error, Result};
 use tower_lsp::ls_types::{
-    CompletionParams, CompletionResponse, DidChangeConfigurationParams,
-    DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
-    DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams, InitializeResult,
-    InitializedParams, InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind,
-    MessageType, Position, TextDocumentPositionParams, Uri,
+    CodeActionParams, CodeActionResponse, CompletionParams, CompletionResponse,
+    DidChangeConfigurationParams, DidChangeTextDocumentParams, DidCloseTextDocumentParams,
+    DidOpenTextDocumentParams, DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams,
+    InitializeResult, InitializedParams, InlineCompletionList, InlineCompletionParams,
+    InlineCompletionTriggerKind, MessageType, Position, TextDocumentPositionParams, Uri,
+    WorkspaceFolder,
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
@@ -45,6 +49,7 @@ use crate::lsp::inline_completion::{
 use crate::lsp::messages;
 use crate::lsp::position::{self, PositionEncoding};
 use crate::lsp::status::{DidChangeStatus, DidFocusParams, Status};
+use crate::lsp::task::COMMANDS;
 
 /// Handlers at once. A client that never cancels and types fast has some tens of requests open.
 const CONCURRENCY: usize = 256;
@@ -68,9 +73,11 @@ where
         documents: Arc::default(),
         session: OnceLock::new(),
         inactive: Arc::default(),
+        running: Arc::default(),
     })
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
     .custom_method("textDocument/didFocus", Server::did_focus)
+    .custom_method("window/workDoneProgress/cancel", Server::cancel_progress)
     .custom_method("textDocument/didShowCompletion", Server::did_show)
     .custom_method(
         "textDocument/didPartiallyAcceptCompletion",
@@ -111,13 +118,30 @@ struct Server {
     session: OnceLock<Session>,
     /// The status of the file at hand, if nothing is ever shown in it, as the client was told.
     inactive: Arc<Mutex<Option<Status>>>,
+    running: Arc<task::Running>,
 }
 
 /// What `initialize` decides.
 struct Session {
     encoding: PositionEncoding,
     no_range: NoRange,
+    /// Whether the client can be asked to show progress.
+    work_done_progress: bool,
+    workspaces: Vec<PathBuf>,
     completer: Completer,
+}
+
+impl Session {
+    /// The innermost of the client's workspaces that has the file.
+    fn workspace_of(&self, file: &Path) -> Option<PathBuf> {
+        let around = self
+            .workspaces
+            .iter()
+            .filter(|folder| file.starts_with(folder));
+        around
+            .max_by_key(|folder| folder.as_os_str().len())
+            .cloned()
+    }
 }
 
 impl Server {
@@ -291,6 +315,9 @@ impl Server {
 
 impl LanguageServer for Server {
     async fn initialize(&self, params: InitializeParams) -> Result<InitializeResult> {
+        let window = params.capabilities.window;
+        let work_done_progress = window.and_then(|window| window.work_done_progress);
+        let workspaces = workspaces(params.workspace_folders);
         let general = params.capabilities.general;
         let encodings = general.and_then(|general| general.position_encodings);
         let encoding = PositionEncoding::negotiate(encodings.as_deref());
@@ -309,6 +336,8 @@ impl LanguageServer for Server {
             .set(Session {
                 encoding,
                 no_range,
+                work_done_progress: work_done_progress.unwrap_or_default(),
+                workspaces,
                 completer,
             })
             .is_err()
@@ -417,9 +446,18 @@ impl LanguageServer for Server {
                 let text = self.documents.text(&uri);
                 Ok(text.map(|text| text.to_string().into()))
             }
-            other => Err(Error::invalid_params(format!(
-                "unknown command {other:?}, expected {ACCEPT}, {WHY} or {DOCUMENT_TEXT}"
-            ))),
+            command if COMMANDS.contains(&command) => self.perform(params).await,
+            other => Err(Error::invalid_params(format!("unknown command {other:?}"))),
         }
     }
+
+    async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
+        self.actions(&params).map(Some)
+    }
+}
+
+fn workspaces(folders: Option<Vec<WorkspaceFolder>>) -> Vec<PathBuf> {
+    let folders = folders.into_iter().flatten();
+    let paths = folders.filter_map(|folder| folder.uri.to_file_path().map(Cow::into_owned));
+    paths.collect()
 }

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 const ROOMS: [(&str, &[&str]); 7] = [
     ("program", &["main", "cli"]),
     ("protocol", &["server", "lsp"]),
-    ("features", &["config", "completion"]),
-    ("text", &["document", "context", "lsp::position"]),
+    ("features", &["config", "completion", "task"]),
+    (
+        "text",
+        &["document", "context", "language", "syntax", "lsp::position"],
+    ),
     ("engine", &["engine"]),
     ("model", &["model"]),
     ("runtime", &["runtime"]),

@@ -54,7 +54,7 @@ pub fn postprocess(mut text: String, context: &Context) -> Result<String, &'stat
 fn only_the_scope(text: &str, context: &Context) -> usize {
     match context.scope {
         Scope::Line => text.find('\n').unwrap_or(text.len()),
-        Scope::Block { .. } => text.len(),
+        _ => text.len(),
     }
 }
 

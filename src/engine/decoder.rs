@@ -65,30 +65,46 @@ impl<M: CausalLm> Decoder<M> {
         prompt: &[u32],
         cancel: &Cancel,
     ) -> Result<Prefill, ForwardError> {
-        let common = self.tokens.iter().zip(prompt);
-        let common = common.take_while(|(cached, wanted)| cached == wanted);
-        let reused = common.count().min(prompt.len().saturating_sub(LAST_BATCH));
-        self.truncate(reused);
         let mut prefill = Prefill {
-            reused,
+            reused: self.keep(prompt),
             ..Prefill::default()
         };
         while self.tokens.len() < prompt.len() {
             if cancel.is_cancelled() {
                 return Ok(prefill);
             }
-            let rest = &prompt[self.tokens.len()..];
-            let chunk = match rest.len() {
-                all if all <= CHUNK => all,
-                // No single token may be left for the last pass.
-                most if most < CHUNK + LAST_BATCH => CHUNK - LAST_BATCH,
-                _ => CHUNK,
-            };
-            self.forward(model, &rest[..chunk])?;
-            prefill.computed += chunk;
+            prefill.computed += self.read(model, prompt)?;
         }
         prefill.complete = !prompt.is_empty();
         Ok(prefill)
+    }
+
+    /// Keeps the longest beginning that the sequence and `prompt` have in common, but for the end of
+    /// `prompt`, whose logits must be computed anew. Answers how many tokens it keeps.
+    pub fn keep(&mut self, prompt: &[u32]) -> usize {
+        let common = self.tokens.iter().zip(prompt);
+        let common = common.take_while(|(cached, wanted)| cached == wanted);
+        let reused = common.count().min(prompt.len().saturating_sub(LAST_BATCH));
+        self.truncate(reused);
+        reused
+    }
+
+    /// Reads the next chunk of `prompt`, of which the sequence is a beginning. Answers how many tokens
+    /// that were.
+    ///
+    /// # Errors
+    ///
+    /// When the prompt does not fit or the model fails; the sequence is empty then.
+    pub fn read(&mut self, model: &mut M, prompt: &[u32]) -> Result<usize, ForwardError> {
+        let rest = &prompt[self.tokens.len()..];
+        let chunk = match rest.len() {
+            all if all <= CHUNK => all,
+            // No single token may be left for the last pass.
+            most if most < CHUNK + LAST_BATCH => CHUNK - LAST_BATCH,
+            _ => CHUNK,
+        };
+        self.forward(model, &rest[..chunk])?;
+        Ok(chunk)
     }
 
     /// Appends one token.
@@ -116,6 +132,11 @@ impl<M: CausalLm> Decoder<M> {
     #[must_use]
     pub fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    /// The keys and values of [`tokens`](Self::tokens).
+    pub(super) fn cache(&self) -> &M::Cache {
+        &self.cache
     }
 
     /// The tokens in the cache.

@@ -11,6 +11,10 @@ pub enum Scope {
         /// no deeper ends it, and a closing bracket there still belongs to it.
         indent: usize,
     },
+    /// A text that the model ends by itself.
+    Text,
+    /// Code in a Markdown fence that stands open before it, up to the line that closes the fence.
+    Fence,
 }
 
 /// Why a generation ended.
@@ -22,6 +26,8 @@ pub enum FinishReason {
     Line,
     /// The block is full.
     Block,
+    /// The fence is closed.
+    Fence,
     /// It began to repeat what follows the cursor.
     Suffix,
     /// It went round in circles.
@@ -78,8 +84,12 @@ impl<'a> StopCriteria<'a> {
 
     /// Looks at the line `start..end`, which is whole.
     fn check_line(&self, text: &str, start: usize, end: usize) -> Option<(FinishReason, usize)> {
-        if self.scope == Scope::Line {
-            return Some((FinishReason::Line, end));
+        match self.scope {
+            Scope::Line => return Some((FinishReason::Line, end)),
+            Scope::Fence if text[start..end].trim_end() == "```" => {
+                return Some((FinishReason::Fence, start));
+            }
+            _ => {}
         }
         // The first line continues the cursor's.
         if start == 0 {
@@ -93,7 +103,7 @@ impl<'a> StopCriteria<'a> {
             let keep = if closes(line) { end } else { start };
             return Some((FinishReason::Block, keep));
         }
-        if line.trim().is_empty() {
+        if line.trim().is_empty() && matches!(self.scope, Scope::Block { .. }) {
             let before = text[..start].lines().next_back();
             let two = before.is_some_and(|line| line.trim().is_empty());
             return two.then_some((FinishReason::Block, start));
@@ -105,7 +115,7 @@ impl<'a> StopCriteria<'a> {
 
     fn is_dedented(&self, line: &str) -> bool {
         match self.scope {
-            Scope::Line => false,
+            Scope::Line | Scope::Text | Scope::Fence => false,
             Scope::Block { indent } => line
                 .find(|char: char| !char.is_whitespace())
                 .is_some_and(|column| column <= indent),
@@ -205,6 +215,15 @@ mod tests {
         let kept = "\n        x = 1\n";
         let text = format!("{kept}        total += 1\n");
         check(BLOCK, suffix, &text, Some((FinishReason::Suffix, kept)));
+    }
+
+    #[test]
+    fn a_fence_ends_where_it_is_closed() {
+        let kept = "a = '```'\n\n\nb\n";
+        let stopped = Some((FinishReason::Fence, kept));
+        check(Scope::Fence, "", &format!("{kept}```\n"), stopped);
+        check(Scope::Fence, "", "```\n", Some((FinishReason::Fence, "")));
+        check(Scope::Text, "", "a\n\n\n```\nb\n```\n", None);
     }
 
     #[test]

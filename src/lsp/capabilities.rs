@@ -1,11 +1,15 @@
 //! What the server says of itself.
 
+use serde_json::json;
 use tower_lsp::ls_types::{
-    CompletionOptions, ExecuteCommandOptions, InitializeResult, OneOf, ServerCapabilities,
-    ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind,
+    CodeActionKind, CodeActionOptions, CodeActionProviderCapability, CompletionOptions,
+    ExecuteCommandOptions, InitializeResult, OneOf, ServerCapabilities, ServerInfo,
+    TextDocumentSyncCapability, TextDocumentSyncKind, WorkDoneProgressOptions,
 };
 
 use super::position::PositionEncoding;
+use super::task::COMMANDS;
+use crate::language::Language;
 
 /// The command an item carries, which the client runs when the user has taken it: `[id]`.
 pub const ACCEPT: &str = "interline.accept";
@@ -33,9 +37,21 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
                 ..CompletionOptions::default()
             }),
             execute_command_provider: Some(ExecuteCommandOptions {
-                commands: vec![ACCEPT.to_owned(), WHY.to_owned(), DOCUMENT_TEXT.to_owned()],
-                ..ExecuteCommandOptions::default()
+                commands: [ACCEPT, WHY, DOCUMENT_TEXT]
+                    .into_iter()
+                    .chain(COMMANDS)
+                    .map(str::to_owned)
+                    .collect(),
+                work_done_progress_options: WorkDoneProgressOptions {
+                    work_done_progress: Some(true),
+                },
             }),
+            code_action_provider: Some(CodeActionProviderCapability::Options(CodeActionOptions {
+                code_action_kinds: Some(vec![CodeActionKind::QUICKFIX, CodeActionKind::REFACTOR]),
+                ..CodeActionOptions::default()
+            })),
+            // What `translate` can translate to, for editors to offer.
+            experimental: Some(json!({ "languages": Language::ALL.map(Language::id) })),
             ..ServerCapabilities::default()
         },
         server_info: Some(ServerInfo {

@@ -22,6 +22,18 @@ pub struct Manifest {
     pub context_length: usize,
     /// The fill-in-the-middle format. Without it the tokenizer's special tokens decide.
     pub fim: Option<Fim>,
+    /// The template of a conversation, a file of the folder. Without it tasks are put as documents to
+    /// be continued.
+    pub chat_template: Option<PathBuf>,
+    /// What else belongs to a conversation.
+    pub chat: Option<Chat>,
+}
+
+/// The format of a conversation, beside its template.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Chat {
+    /// The special tokens that end an answer.
+    pub end: Vec<String>,
 }
 
 /// The fill-in-the-middle format, as text. Each token must be one special token of the tokenizer.
@@ -67,7 +79,8 @@ impl Manifest {
             path: path.clone(),
             source,
         })?;
-        for file in [&manifest.graph, &manifest.tokenizer] {
+        let files = [&manifest.graph, &manifest.tokenizer];
+        for file in files.into_iter().chain(&manifest.chat_template) {
             // A model folder is a stranger's input: it names files of its own and no others.
             let mut components = file.components();
             let plain = matches!(components.next(), Some(Component::Normal(_)));

@@ -14,11 +14,11 @@ use crate::runtime::{Provider, Runtime, RuntimeError};
 ///
 /// | name | type and shape |
 /// |---|---|
-/// | `input_ids` | int64 `[1, s]` |
-/// | `attention_mask` | int64 `[1, past + s]` |
+/// | `input_ids` | int64 `[lanes, s]` |
+/// | `attention_mask` | int64 `[lanes, past + s]`: ones, then zeros where another lane has more |
 /// | `num_logits_to_keep` | int64 scalar: logits for the last so many rows |
-/// | `past_key_values.{i}.key`, `.value` | float32 `[1, heads, max, head_dim]` |
-/// | `logits` | float32 `[1, k, vocabulary]` |
+/// | `past_key_values.{i}.key`, `.value` | float32 `[lanes, heads, max, head_dim]` |
+/// | `logits` | float32 `[lanes, k, vocabulary]` |
 /// | `present.{i}.key`, `.value` | as the past, and the same memory |
 pub struct OnnxLm {
     session: Session,
@@ -75,20 +75,63 @@ impl CausalLm for OnnxLm {
         rows: usize,
         logits: &mut Vec<f32>,
     ) -> Result<(), ForwardError> {
-        let total = past + tokens.len();
+        self.run(cache, &[past], tokens, rows, logits)
+    }
+
+    fn fork(
+        &self,
+        cache: &KvCache,
+        len: usize,
+        lanes: usize,
+        max_tokens: usize,
+    ) -> Result<KvCache, ForwardError> {
+        cache
+            .fork(&self.session, &self.slots, len, lanes, max_tokens)
+            .map_err(failed)
+    }
+
+    fn forward_lanes(
+        &mut self,
+        cache: &mut KvCache,
+        pasts: &[usize],
+        tokens: &[u32],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError> {
+        self.run(cache, pasts, tokens, 1, logits)
+    }
+}
+
+impl OnnxLm {
+    /// Runs equally many tokens in each lane, each lane's behind its own past.
+    fn run(
+        &mut self,
+        cache: &mut KvCache,
+        pasts: &[usize],
+        tokens: &[u32],
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError> {
+        let lanes = cache.lanes();
+        assert_eq!(pasts.len(), lanes, "a past a lane");
+        let length = tokens.len() / lanes;
+        let total = length + pasts.iter().max().copied().unwrap_or_default();
         if total > cache.max_tokens() {
             return Err(ForwardError::Full(cache.max_tokens()));
         }
         let mut run = || {
             let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
             let binding = &mut cache.binding;
-            binding.bind_input("input_ids", &Tensor::from_array(([1, ids.len()], ids))?)?;
-            let mask = Tensor::from_array(([1, total], vec![1_i64; total]))?;
+            binding.bind_input("input_ids", &Tensor::from_array(([lanes, length], ids))?)?;
+            let mut mask = vec![1_i64; lanes * total];
+            for (lane, past) in mask.chunks_mut(total).zip(pasts) {
+                lane[past + length..].fill(0);
+            }
+            let mask = Tensor::from_array(([lanes, total], mask))?;
             binding.bind_input("attention_mask", &mask)?;
             if cache.bound_rows != rows {
                 let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
                 binding.bind_input("num_logits_to_keep", &keep)?;
-                let shape = [1, rows, self.vocabulary];
+                let shape = [lanes, rows, self.vocabulary];
                 let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
                 binding.bind_output("logits", bound)?;
                 cache.bound_rows = rows;

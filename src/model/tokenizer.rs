@@ -96,6 +96,43 @@ impl Tokenizer {
         }
     }
 
+    /// The ids of `text`, in which special tokens are taken for what they are: for templates, never for
+    /// what stands in a file.
+    #[must_use]
+    pub fn encode_template(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let mut rest = text;
+        // Of two that begin at one place the longer one.
+        let first = |text: &str| {
+            let found = self.special.iter().filter_map(|id| {
+                let content = self.inner.id_to_token(*id)?;
+                let at = text.find(&content)?;
+                Some((at, content.len(), *id))
+            });
+            found.min_by_key(|(at, len, _)| (*at, std::cmp::Reverse(*len)))
+        };
+        while let Some((at, len, id)) = first(rest) {
+            ids.extend(self.encode(&rest[..at]));
+            ids.push(id);
+            rest = &rest[at + len..];
+        }
+        ids.extend(self.encode(rest));
+        ids
+    }
+
+    /// The text of `ids`, with special tokens spelled out: for people to read.
+    #[must_use]
+    pub fn show(&self, ids: &[u32]) -> String {
+        let mut bytes = Vec::new();
+        for id in ids {
+            match self.special.binary_search(id) {
+                Ok(_) => bytes.extend(self.inner.id_to_token(*id).unwrap_or_default().bytes()),
+                Err(_) => bytes.extend_from_slice(self.bytes(*id)),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// The bytes a token stands for; none for a special token or an id outside the vocabulary.
     /// A token may hold a part of a character.
     #[must_use]
@@ -227,6 +264,15 @@ mod tests {
             detokenizer.push(tokenizer().bytes(*id));
         }
         detokenizer.text().to_owned()
+    }
+
+    #[test]
+    fn special_tokens_in_a_template_are_tokens() {
+        let id = |special| tokenizer().special_id(special).unwrap();
+        let ids = tokenizer().encode_template("<|im_start|>user\nhi<|im_end|>");
+        assert_eq!(ids.first(), Some(&id("<|im_start|>")));
+        assert_eq!(ids.last(), Some(&id("<|im_end|>")));
+        assert_eq!(decode(&ids), "user\nhi");
     }
 
     #[test]

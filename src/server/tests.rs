@@ -15,10 +15,10 @@ use crate::engine::tests::{Scripted, scripted};
 use crate::lsp::client::Client as TestClient;
 use crate::model::Model;
 
-const URI: &str = "file:///project/a.py";
+pub(super) const URI: &str = "file:///project/a.py";
 
-struct TestServer {
-    client: TestClient,
+pub(super) struct TestServer {
+    pub(super) client: TestClient,
     server: JoinHandle<bool>,
     cursor: Value,
     version: i32,
@@ -41,17 +41,17 @@ fn gated(says: &str) -> (Model<Scripted>, Gate) {
 impl Gate {
     /// Lets the model warm up, and holds the first pass that belongs to a request.
     async fn warm_up(&self, engine: &Engine) {
-        let mut state = engine.state();
+        let state = engine.state();
         while matches!(*state.borrow(), EngineState::Loading(_)) {
             self.go_on.send(()).unwrap();
             tokio::task::yield_now().await;
         }
-        assert!(state.borrow_and_update().clone() != EngineState::Failed(String::new()));
+        assert!(matches!(*state.borrow(), EngineState::Ready(_)));
     }
 }
 
 impl TestServer {
-    async fn start_with(engine: Engine, initialize: Value) -> Self {
+    pub(super) async fn start_with(engine: Engine, initialize: Value) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (input, output) = tokio::io::split(far);
         let engine = Arc::new(engine);
@@ -69,7 +69,7 @@ impl TestServer {
     }
 
     /// A server whose model writes `says` and is ready.
-    async fn start(says: &str) -> Self {
+    pub(super) async fn start(says: &str) -> Self {
         Self::start_ready(scripted(says)).await
     }
 
@@ -94,12 +94,12 @@ impl TestServer {
             .await;
     }
 
-    async fn open(&mut self, text: &str) {
+    pub(super) async fn open(&mut self, text: &str) {
         self.open_as(URI, text).await;
     }
 
     /// Types at the cursor, which moves on.
-    async fn type_text(&mut self, text: &str) {
+    pub(super) async fn type_text(&mut self, text: &str) {
         self.version += 1;
         let range = json!({"start": self.cursor, "end": self.cursor});
         let params = json!({
@@ -137,7 +137,7 @@ impl TestServer {
         self.ask_in(URI).await
     }
 
-    async fn notify(&mut self, method: &str, params: Value) {
+    pub(super) async fn notify(&mut self, method: &str, params: Value) {
         self.client.notify(method, params).await.unwrap();
     }
 
@@ -158,7 +158,11 @@ impl TestServer {
     }
 
     /// Waits for a notification and takes it.
-    async fn notification(&mut self, method: &str, has: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn notification(
+        &mut self,
+        method: &str,
+        has: impl Fn(&Value) -> bool,
+    ) -> Value {
         loop {
             let wanted = |message: &Value| message["method"] == method && has(&message["params"]);
             if let Some(index) = self.client.notifications.iter().position(wanted) {
@@ -170,7 +174,7 @@ impl TestServer {
         }
     }
 
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         assert_eq!(
             self.client.request("shutdown", Value::Null).await.unwrap(),
             Value::Null
@@ -208,6 +212,12 @@ async fn it_says_what_it_can() {
         .await;
     let expected: Expect = expect![[r#"
         {
+          "codeActionProvider": {
+            "codeActionKinds": [
+              "quickfix",
+              "refactor"
+            ]
+          },
           "completionProvider": {
             "triggerCharacters": [
               "."
@@ -217,7 +227,29 @@ async fn it_says_what_it_can() {
             "commands": [
               "interline.accept",
               "interline.why",
-              "interline.documentText"
+              "interline.documentText",
+              "interline.translate",
+              "interline.generate",
+              "interline.explain",
+              "interline.document",
+              "interline.test",
+              "interline.fix",
+              "interline.solve"
+            ],
+            "workDoneProgress": true
+          },
+          "experimental": {
+            "languages": [
+              "python",
+              "javascript",
+              "typescript",
+              "rust",
+              "go",
+              "java",
+              "c",
+              "cpp",
+              "csharp",
+              "ruby"
             ]
           },
           "inlineCompletionProvider": true,

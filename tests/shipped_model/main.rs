@@ -6,3 +6,4 @@ mod key_value_cache;
 mod privacy;
 mod server;
 mod support;
+mod tasks;

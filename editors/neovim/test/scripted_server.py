@@ -31,6 +31,6 @@ for message in messages():
     elif message["method"] == "workspace/executeCommand":
         with open(sys.argv[2], "w") as file:
             json.dump(message["params"], file)
-        answer(message, "translated")
+        answer(message, {"text": "translated\n", "languageId": "rust", "complete": False, "notes": ["a part is missing"]})
     else:
         answer(message, None)

@@ -114,15 +114,51 @@ def test_tasks_that_the_server_announces_are_subcommands(start):
     until(lambda: "translate" in editor.nvim.funcs.getcompletion("Interline ", "cmdline"))
     assert editor.nvim.funcs.getcompletion("Interline tr", "cmdline") == ["translate"]
     assert "accept" not in editor.nvim.funcs.getcompletion("Interline ", "cmdline")
-    for range_given, (first, last) in {"2": (1, 2), "": (0, 3)}.items():
-        editor.nvim.command(f"{range_given}Interline translate German")
+    editor.lua("vim.diagnostic.set(vim.api.nvim_create_namespace('test'), 0, {{ lnum = 1, col = 1, message = 'no' }})")
+    wrong = {"range": {"start": {"line": 1, "character": 1}, "end": {"line": 1, "character": 1}}, "message": "no"}
+    for range_given, (first, last), diagnostics in [("2", (1, 2), [wrong]), ("", (0, 0), [])]:
+        editor.nvim.command(f"{range_given}Interline translate rust")
         until(lambda: editor.buffer() == "translated")
+        assert editor.nvim.current.buffer.options["filetype"] == "rust"
+        assert "a part is missing" in editor.hear("missing")
         editor.nvim.command("close")
         place = {
             "uri": path.as_uri(),
             "range": {"start": {"line": first, "character": 0}, "end": {"line": last, "character": 0}},
+            "diagnostics": diagnostics,
         }
-        assert json.loads(asked.read_text()) == {"command": "interline.translate", "arguments": [place, "German"]}
+        assert json.loads(asked.read_text()) == {"command": "interline.translate", "arguments": [place, "rust"]}
+
+
+FUNCTION = "def area(width, height):\n    return width * height\n"
+
+
+def test_a_task_opens_what_it_has_written(editor):
+    editor.open("$0" + FUNCTION)
+    editor.interline("translate rust")
+    written = until(lambda: editor.nvim.current.buffer.options["filetype"] == "rust" and editor.buffer())
+    assert "fn area(" in written
+    editor.nvim.command("close")
+    assert editor.buffer() == FUNCTION.rstrip("\n")
+
+
+def test_a_task_changes_the_buffer_and_undo_takes_it_back(editor):
+    editor.open("$0" + FUNCTION)
+    editor.interline("document")
+    documented = until(lambda: editor.buffer() != FUNCTION.rstrip("\n") and editor.buffer())
+    first, comment, last = documented.split("\n")
+    assert (first, last) == tuple(FUNCTION.splitlines())
+    assert re.fullmatch(r'    """Return .*"""', comment)
+    editor.nvim.command("undo")
+    assert editor.buffer() == FUNCTION.rstrip("\n")
+
+
+def test_what_a_task_cannot_do_is_said(editor):
+    editor.open("x = $01\n")
+    editor.interline("translate Klingon")
+    assert "known are Python" in editor.hear("Klingon")
+    editor.interline("fix")
+    assert "no diagnostics" in editor.hear("nothing is known to be wrong")
 
 
 def test_nothing_is_loaded_before_the_first_file(version, tmp_path, env):

@@ -104,7 +104,6 @@ async function chooseModel(): Promise<void> {
 }
 
 async function runTask(server: Server, editor: vscode.TextEditor): Promise<void> {
-  const { document, selection } = editor;
   const chosen = await vscode.window.showQuickPick(
     server.tasks().map((command) => ({ label: command.replace(/^interline\./, ''), command })),
     { title: 'Interline: run a task' },
@@ -112,13 +111,33 @@ async function runTask(server: Server, editor: vscode.TextEditor): Promise<void>
   if (!chosen) {
     return;
   }
-  const end = document.lineAt(document.lineCount - 1).range.end;
-  const range = selection.isEmpty ? new vscode.Range(new vscode.Position(0, 0), end) : selection;
-  const result = await vscode.window.withProgress(
-    { location: vscode.ProgressLocation.Notification, title: `Interline: ${chosen.label}` },
-    () => server.execute(chosen.command, [server.place(document, range)]),
-  );
-  if (typeof result === 'string') {
-    await vscode.window.showTextDocument(await vscode.workspace.openTextDocument({ content: result }));
+  const words = await wordsFor(chosen.label, server);
+  if (words) {
+    // The client has registered it; what comes of it is shown there, as of a code action's.
+    await vscode.commands.executeCommand(chosen.command, server.place(editor), ...words);
+  }
+}
+
+/** What else a task must be told; nothing when the user leaves. */
+async function wordsFor(task: string, server: Server): Promise<string[] | undefined> {
+  switch (task) {
+    case 'translate': {
+      const language = await vscode.window.showQuickPick(server.languages(), { title: 'Interline: translate to' });
+      return language === undefined ? undefined : [language];
+    }
+    case 'generate': {
+      const prompt = await vscode.window.showInputBox({
+        title: 'Interline: what to write',
+        placeHolder: 'Empty: what the comment at the cursor says',
+      });
+      return prompt === undefined ? undefined : prompt ? [prompt] : [];
+    }
+    case 'solve':
+      if (!vscode.workspace.isTrusted) {
+        throw new Error('in a workspace that is not trusted no program is run');
+      }
+      return [];
+    default:
+      return [];
   }
 }

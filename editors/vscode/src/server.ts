@@ -42,6 +42,13 @@ interface Run {
   ending: boolean;
 }
 
+/** What a task answers: a new text or none, and what the user should know. */
+interface TaskAnswer {
+  text?: string;
+  languageId?: string;
+  notes: string[];
+}
+
 /** The client's own messages go to the log; what the user should know is said here, once. */
 class QuietClient extends LanguageClient {
   override error(message: string, data?: unknown): void {
@@ -123,10 +130,24 @@ export class Server {
     return this.run.client.sendRequest('workspace/executeCommand', { command, arguments: args });
   }
 
-  /** The place of a selection in a document, as the server's commands take it. */
-  place(document: vscode.TextDocument, range: vscode.Range): unknown {
+  /** The selection with what is wrong in it, as the server's tasks take it. */
+  place({ document, selection }: vscode.TextEditor): unknown {
     const convert = this.run?.client.code2ProtocolConverter;
-    return { uri: convert?.asUri(document.uri), range: convert?.asRange(range) };
+    const near = selection.isEmpty ? document.lineAt(selection.start).range : selection;
+    const wrong = vscode.languages.getDiagnostics(document.uri).filter(({ range }) => near.intersection(range));
+    return {
+      uri: convert?.asUri(document.uri),
+      range: convert?.asRange(selection),
+      diagnostics: wrong.map((diagnostic) => convert?.asDiagnostic(diagnostic)),
+    };
+  }
+
+  /** The languages that code can be translated to. */
+  languages(): string[] {
+    const experimental = this.run?.client.initializeResult?.capabilities.experimental as
+      | { languages?: string[] }
+      | undefined;
+    return experimental?.languages ?? [];
   }
 
   /** The tasks the server announces, such as `translate`. */
@@ -255,6 +276,13 @@ export class Server {
       },
       initializationFailedHandler: () => false,
       middleware: {
+        executeCommand: async (command, args, next) => {
+          const answer: unknown = await next(command, args);
+          if (this.tasks().includes(command)) {
+            await show(answer as TaskAnswer | null);
+          }
+          return answer;
+        },
         // The menu is left to servers that know names; ghost text stands beside it.
         provideCompletionItem: () => [],
         provideInlineCompletionItems: async (document, position, context, token, next) => {
@@ -292,6 +320,20 @@ export class Server {
     } else if (chosen === settings) {
       await vscode.commands.executeCommand('workbench.action.openSettings', '@ext:interline.interline');
     }
+  }
+}
+
+/** Opens the text that a task has written, and says what is missing in it. */
+async function show(answer: TaskAnswer | null): Promise<void> {
+  if (answer?.text !== undefined) {
+    const { text, languageId } = answer;
+    const document = await vscode.workspace.openTextDocument({ content: text, language: languageId });
+    await vscode.window.showTextDocument(document, vscode.ViewColumn.Beside);
+  }
+  if (answer?.notes.length) {
+    const [first, ...others] = answer.notes;
+    const more = others.length ? ` (and ${others.length} more: ${others.join('; ')})` : '';
+    void vscode.window.showInformationMessage(`Interline: ${first}${more}`);
   }
 }
 

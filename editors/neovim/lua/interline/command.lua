@@ -161,6 +161,37 @@ local subcommands = {
 --- Commands of the server that have no subcommand of their own name.
 local INTERNAL = { ['interline.accept'] = true, ['interline.why'] = true, ['interline.documentText'] = true }
 
+--- What is wrong in these lines, as the protocol has it.
+---@param first integer
+---@param last integer
+local function diagnostics(first, last)
+  local found = {}
+  for _, diagnostic in ipairs(vim.diagnostic.get(0)) do
+    if diagnostic.lnum >= first and diagnostic.lnum <= last then
+      local start = { line = diagnostic.lnum, character = diagnostic.col }
+      found[#found + 1] = { range = { start = start, ['end'] = start }, message = diagnostic.message }
+    end
+  end
+  return found
+end
+
+--- Opens the text a task has written in a new window, and says what is missing in it.
+---@param answer { text: string?, languageId: string?, notes: string[] }?
+local function show(answer)
+  if type(answer) ~= 'table' then
+    return
+  end
+  if answer.text then
+    vim.cmd.new()
+    vim.bo.buftype, vim.bo.bufhidden = 'nofile', 'wipe'
+    vim.api.nvim_buf_set_lines(0, 0, -1, true, vim.split(answer.text, '\n', { plain = true, trimempty = true }))
+    vim.bo.filetype = answer.languageId
+  end
+  for _, note in ipairs(answer.notes) do
+    vim.notify('Interline: ' .. note, vim.log.levels.WARN)
+  end
+end
+
 --- Tasks: what else the server says it can do, such as `translate`.
 ---@return table<string, interline.Subcommand>
 local function tasks()
@@ -172,23 +203,20 @@ local function tasks()
     if name and not INTERNAL[command] then
       found[name] = {
         run = function(arguments, command_args)
-          local whole = command_args.range == 0
-          local first = whole and 0 or command_args.line1 - 1
-          local last = whole and vim.api.nvim_buf_line_count(0) or command_args.line2
+          local selected = command_args.range > 0
+          local cursor = vim.api.nvim_win_get_cursor(0)[1]
+          local first = selected and command_args.line1 or cursor
+          local last = selected and command_args.line2 or cursor
           local place = {
             uri = vim.uri_from_bufnr(0),
+            -- Without lines given, the cursor's: what it means is the task's affair.
             range = {
-              start = { line = first, character = 0 },
-              ['end'] = { line = last, character = 0 },
+              start = { line = first - 1, character = 0 },
+              ['end'] = { line = selected and last or first - 1, character = 0 },
             },
+            diagnostics = diagnostics(first - 1, last - 1),
           }
-          execute(command, { place, unpack(arguments) }, function(result)
-            if type(result) == 'string' then
-              vim.cmd.new()
-              vim.bo.buftype, vim.bo.bufhidden = 'nofile', 'wipe'
-              vim.api.nvim_buf_set_lines(0, 0, -1, true, vim.split(result, '\n', { plain = true }))
-            end
-          end)
+          execute(command, { place, unpack(arguments) }, show)
         end,
       }
     end

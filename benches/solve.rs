@@ -1,0 +1,150 @@
+//! How many problems are solved by one program and by the best of many:
+//! `cargo bench --bench solve -- PATH [PROBLEMS]`, where PATH is MBPP in the form of CodeT's
+//! `mbpp_sanitized_for_code_generation.jsonl`.
+//!
+//! A program is judged by all of a problem's tests; to choose one among many, the first test is all
+//! that is given. Beside each score stands its 95 % interval (Wilson's).
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::Context;
+use interline::engine::cancel::Cancel;
+use interline::engine::{Engine, EngineState};
+use interline::language::Language;
+use interline::model::{Model, default_directory};
+use interline::runtime::{Runtime, RuntimeOptions};
+use interline::task::Desk;
+use interline::task::solve::judge::Judge;
+use interline::task::solve::problem::Problem;
+use interline::task::solve::{self, Trial};
+
+/// Of so many draws the best program is chosen, in turn.
+const DRAWS: [usize; 2] = [20, 50];
+
+#[derive(serde::Deserialize)]
+struct Row {
+    prompt: String,
+    test: String,
+}
+
+impl Row {
+    /// The problem with its first `checks` tests.
+    fn problem(&self, checks: usize) -> anyhow::Result<Problem> {
+        let asserts = self.test.lines().map(str::trim);
+        let asserts = asserts.filter(|line| line.starts_with("assert"));
+        let json = serde_json::json!({
+            "statement": self.prompt,
+            "stub": self.prompt,
+            "tests": asserts.take(checks).collect::<Vec<_>>(),
+        });
+        Ok(Problem::from_json(&json.to_string(), Language::Python)?)
+    }
+}
+
+/// A share of `total` in percent, with its interval.
+fn score(solved: usize, total: usize) -> String {
+    let (n, p, z) = (total as f64, solved as f64 / total as f64, 1.96);
+    let middle = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let (low, high) = (100.0 * (middle - half), 100.0 * (middle + half));
+    format!(
+        "{:5.1} % ({low:.1} to {high:.1}), {solved} of {total}",
+        100.0 * p
+    )
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
+    let Some(path) = arguments.next() else {
+        writeln!(
+            out,
+            "give the path of MBPP: cargo bench --bench solve -- PATH [PROBLEMS]"
+        )?;
+        return Ok(());
+    };
+    let problems: usize = arguments
+        .next()
+        .map_or(Ok(usize::MAX), |count| count.parse())?;
+    let rows = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let rows: Result<Vec<Row>, _> = rows.lines().map(serde_json::from_str).collect();
+    let rows = rows?;
+    // From all over the set, which is sorted.
+    let step = (rows.len() / problems.min(rows.len())).max(1);
+
+    let engine = Engine::spawn(|_| {
+        let directory = default_directory().context("the default model is not there")?;
+        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
+        Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
+    });
+    let ready = loop {
+        match engine.state().borrow().clone() {
+            EngineState::Ready(ready) => break ready,
+            EngineState::Failed(problem) => anyhow::bail!(problem),
+            EngineState::Loading(_) => std::thread::yield_now(),
+        }
+    };
+    let judge = Judge::find(Language::Python)?;
+    let (mut total, mut floor, mut greedy) = (0, 0, 0);
+    let mut solved = DRAWS.map(|_| 0);
+    let start = Instant::now();
+    for row in rows.iter().step_by(step).take(problems) {
+        let (all, first) = (row.problem(usize::MAX)?, row.problem(1)?);
+        let mut observer = |_: interline::task::Progress<'_>| {};
+        let mut desk = Desk {
+            engine: &engine,
+            ready: &ready,
+            cancel: &Cancel::default(),
+            examples: Vec::new(),
+            observer: &mut observer,
+            show_prompt: None,
+        };
+        let mut programs = Vec::new();
+        solve::draw(&mut desk, &first, DRAWS[1], |_, draw, program| {
+            programs.push((draw, program));
+            Ok(())
+        })?;
+        programs.sort_unstable();
+        let right = |program: &str| judge.passes(&all, program, &|| false);
+        total += 1;
+        floor += usize::from(right(&first.program("\n    pass"))?);
+        greedy += usize::from(right(&programs[0].1)?);
+        for (draws, solved) in DRAWS.iter().zip(&mut solved) {
+            let mut trial = Trial::new(&first, &judge);
+            for (_, program) in &programs[..*draws] {
+                trial.add(program.clone(), &|| false)?;
+            }
+            let best = trial.evidence().clusters.into_iter().next();
+            *solved += usize::from(match best {
+                Some(best) => right(&best.program)?,
+                None => false,
+            });
+        }
+        writeln!(
+            std::io::stderr(),
+            "{total}: {floor} {greedy} {solved:?}, {:?}",
+            start.elapsed()
+        )?;
+    }
+    writeln!(out, "{:<28}{}", "a body of `pass`", score(floor, total))?;
+    writeln!(
+        out,
+        "{:<28}{}",
+        "the likeliest program",
+        score(greedy, total)
+    )?;
+    for (draws, solved) in DRAWS.iter().zip(solved) {
+        writeln!(
+            out,
+            "{:<28}{}",
+            format!("the best of {draws}"),
+            score(solved, total)
+        )?;
+    }
+    drop(out);
+    drop(engine);
+    Ok(())
+}

@@ -1,0 +1,299 @@
+//! `interline translate`, `generate`, `explain`, `document`, `test`, `fix` and `solve`.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context as _, ensure};
+
+use super::{ready, say, start_engine};
+use crate::config::{Config, Options};
+use crate::engine::cancel::Cancel;
+use crate::language::Language;
+use crate::task::examples::examples;
+use crate::task::fix::Problem;
+use crate::task::{Desk, Output, Progress, Source, Task};
+
+/// What a task is about.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// The file, or - for standard input
+    file: PathBuf,
+    /// The lines that are meant, from 1, as 5 or 5-12 [default: all]
+    #[arg(long, value_name = "LINES")]
+    lines: Option<Lines>,
+    /// The language the file is in [default: by its extension]
+    #[arg(long, value_name = "LANGUAGE")]
+    from: Option<Language>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What is common to all tasks.
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Print on standard error what the model is given
+    #[arg(long)]
+    show_prompt: bool,
+}
+
+/// The arguments of `interline translate`.
+#[derive(Debug, clap::Args)]
+pub struct Translate {
+    /// The language to translate to
+    #[arg(long, value_name = "LANGUAGE")]
+    to: Language,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The arguments of `interline generate`.
+#[derive(Debug, clap::Args)]
+pub struct Generate {
+    /// What to write
+    #[arg(long, value_name = "TEXT", requires = "to", conflicts_with = "file")]
+    prompt: Option<String>,
+    /// The language to write in, with --prompt
+    #[arg(long, value_name = "LANGUAGE", requires = "prompt")]
+    to: Option<Language>,
+    /// A file in which a comment or docstring says what to write
+    #[arg(required_unless_present = "prompt", requires = "line")]
+    file: Option<PathBuf>,
+    /// The line in which the comment or docstring ends, from 1
+    #[arg(long, value_name = "LINE", requires = "file")]
+    line: Option<usize>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// The arguments of `interline fix`.
+#[derive(Debug, clap::Args)]
+pub struct Fix {
+    /// What is wrong, and in which line; may be said several times
+    #[arg(long = "problem", value_name = "LINE:TEXT", required = true)]
+    problems: Vec<LineProblem>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The arguments of `interline solve`.
+#[derive(Debug, clap::Args)]
+pub struct Solve {
+    /// The problem: Markdown with inputs and outputs, a Python function with doctests, or JSON; - for
+    /// Markdown on standard input
+    file: PathBuf,
+    /// The language to solve it in: Python or JavaScript
+    #[arg(long, value_name = "LANGUAGE", default_value = "python")]
+    to: Language,
+    /// How many programs to draw
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    draws: usize,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Lines from 0, the last one included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lines {
+    first: usize,
+    last: usize,
+}
+
+impl FromStr for Lines {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "expected a line or FIRST-LAST, from 1 on";
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let number = |text: &str| -> Option<usize> { text.parse::<usize>().ok()?.checked_sub(1) };
+        let lines = number(first).zip(number(last)).ok_or(FORM)?;
+        let (first, last) = lines;
+        (first <= last).then_some(Self { first, last }).ok_or(FORM)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct LineProblem {
+    /// From 0.
+    line: usize,
+    message: String,
+}
+
+impl FromStr for LineProblem {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "expected LINE:TEXT, the line from 1 on";
+        let (line, message) = text.split_once(':').ok_or(FORM)?;
+        let Lines { first, last } = line.parse().map_err(|_| FORM)?;
+        (first == last)
+            .then_some(Self {
+                line: first,
+                message: message.trim().to_owned(),
+            })
+            .ok_or(FORM)
+    }
+}
+
+impl Place {
+    fn source(&self) -> anyhow::Result<Source> {
+        let source = source(&self.file, self.from)?;
+        let Some(Lines { first, last }) = self.lines else {
+            return Ok(source);
+        };
+        let start = line_start(&source, first)?;
+        let end = line_start(&source, last)?;
+        let end = source.text[end..]
+            .find('\n')
+            .map_or(source.text.len(), |at| end + at + 1);
+        Ok(Source {
+            selection: start..end,
+            ..source
+        })
+    }
+
+    pub(super) async fn perform(&self, task: Task, options: Options) -> anyhow::Result<bool> {
+        perform(options, &self.how, task, self.source()?).await
+    }
+}
+
+impl Translate {
+    pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
+        self.place.perform(Task::Translate(self.to), options).await
+    }
+}
+
+impl Generate {
+    pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
+        if let (Some(prompt), Some(language)) = (&self.prompt, self.to) {
+            let source = Source {
+                file_name: String::new(),
+                language,
+                text: String::new(),
+                selection: 0..0,
+            };
+            return perform(options, &self.how, Task::Write(prompt.clone()), source).await;
+        }
+        let place = self.file.as_ref().zip(self.line);
+        let (file, line) = place.context("name a file and a line")?;
+        let source = source(file, None)?;
+        let line = line.checked_sub(1).context("lines count from 1")?;
+        let start = line_start(&source, line)?;
+        let source = Source {
+            selection: start..start,
+            ..source
+        };
+        perform(options, &self.how, Task::Generate, source).await
+    }
+}
+
+impl Fix {
+    pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
+        let source = self.place.source()?;
+        let problem = |LineProblem { line, message }: &LineProblem| {
+            Ok(Problem {
+                offset: line_start(&source, *line)?,
+                message: message.clone(),
+            })
+        };
+        let problems: anyhow::Result<_> = self.problems.iter().map(problem).collect();
+        self.place.perform(Task::Fix(problems?), options).await
+    }
+}
+
+impl Solve {
+    /// Who runs this command wants programs to be run, so nobody is asked.
+    pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
+        ensure!(self.draws > 0, "at least one program must be drawn");
+        let mut source = source(&self.file, Some(self.to))?;
+        if self.file == Path::new("-") {
+            source.file_name = "problem.md".to_owned();
+        }
+        perform(options, &self.how, Task::Solve(self.draws), source).await
+    }
+}
+
+/// Reads the file, which is `-` for standard input.
+fn source(file: &Path, language: Option<Language>) -> anyhow::Result<Source> {
+    let stdin = file == Path::new("-");
+    let mut bytes = Vec::new();
+    match stdin {
+        true => std::io::stdin().read_to_end(&mut bytes).map(|_| ()),
+        false => std::fs::read(file).map(|read| bytes = read),
+    }
+    .with_context(|| format!("cannot read {}", file.display()))?;
+    let text = String::from_utf8(bytes)
+        .with_context(|| format!("{} is not UTF-8 text", file.display()))?;
+    let language = language
+        .or_else(|| Language::of_file(file))
+        .with_context(|| {
+            format!(
+                "the language of {} is not known; name it with --from",
+                file.display()
+            )
+        })?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Source {
+        file_name: match stdin {
+            true => format!("input.{}", language.extension()),
+            false => name.into_owned(),
+        },
+        language,
+        text: text.replace("\r\n", "\n"),
+        selection: 0..0,
+    })
+}
+
+/// Where a line begins, in bytes.
+fn line_start(source: &Source, line: usize) -> anyhow::Result<usize> {
+    let mut starts =
+        std::iter::once(0).chain(source.text.match_indices('\n').map(|(at, _)| at + 1));
+    let count = source.text.lines().count();
+    ensure!(line < count, "{} has only {count} lines", source.file_name);
+    starts.nth(line).context("the line is not there")
+}
+
+/// Does a task and prints what comes of it: a text, or the source with the change in it. Answers
+/// whether it is complete.
+async fn perform(
+    options: Options,
+    how: &How,
+    task: Task,
+    mut source: Source,
+) -> anyhow::Result<bool> {
+    let examples = examples(Path::new("."), task.name(), &source.text)?;
+    let engine = start_engine(&Config::from(options));
+    let ready = ready(&engine).await?;
+    let terminal = std::io::stderr().is_terminal();
+    // Nothing else is to be done on this thread.
+    let mut observer = |progress: Progress<'_>| {
+        match progress {
+            Progress::Parts(done, all) if terminal => say(&format!("{done} of {all} parts")),
+            Progress::Message(message) if terminal => say(message),
+            // Whoever reads the text at the end need not read it twice.
+            _ => {}
+        }
+    };
+    let mut show = |prompt: &str| say(&format!("the model is given:\n{prompt}"));
+    let mut desk = Desk {
+        engine: &engine,
+        ready: &ready,
+        cancel: &Cancel::default(),
+        examples,
+        observer: &mut observer,
+        show_prompt: how.show_prompt.then_some(&mut show),
+    };
+    let outcome = task.perform(&mut desk, &source)?;
+    for note in &outcome.notes {
+        say(note);
+    }
+    let mut out = std::io::stdout().lock();
+    match outcome.output {
+        Output::Text { text, .. } => out.write_all(text.as_bytes())?,
+        Output::Edit(range, replacement) => {
+            source.text.replace_range(range, &replacement);
+            out.write_all(source.text.as_bytes())?;
+        }
+    }
+    Ok(outcome.complete)
+}

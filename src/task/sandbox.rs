@@ -1,0 +1,148 @@
+//! Runs one generated program where it can do no harm.
+//!
+//! The program is the model's: it is taken for hostile. On Linux it runs in `bubblewrap`
+//! (`bubblewrap`), behind a filter of system calls (`filter`) and under the eyes of this process,
+//! which ends all of it at the first limit (`watch`, `processes`). It sees the system's programs
+//! and libraries read-only and an empty working folder in memory: no home, no network, no process
+//! and no environment of ours. When a run is over, nothing is left of it. Everything here blocks.
+
+#[cfg(target_os = "linux")]
+mod bubblewrap;
+#[cfg(target_os = "linux")]
+mod cores;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
+mod processes;
+#[cfg(target_os = "linux")]
+mod watch;
+
+use std::path::Path;
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+pub use bubblewrap::Sandbox;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::Sandbox;
+
+/// What shall be run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Program<'a> {
+    /// The command and its arguments as the program sees them; it is looked for on
+    /// `/usr/bin:/bin` if it has no slash.
+    pub command: &'a [&'a str],
+    /// Names, relative to the working folder, and texts of the files that are put there.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Folders it may read besides the system's, at the same place: where a toolchain lives that
+    /// is not under `/usr`. Absolute; the interpreter's own path must be the real one, since
+    /// links to it are not there.
+    pub folders: &'a [&'a Path],
+    /// What it can read from its standard input.
+    pub stdin: &'a [u8],
+}
+
+/// How much a program may use; more of anything ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the start to the end, the sandbox's own start (some 15 ms) included.
+    pub time: Duration,
+    /// Bytes that all processes together keep in memory. It is looked at every few milliseconds;
+    /// each process can also not allocate more than twice as much, which the program sees as an
+    /// error of its own.
+    pub memory: u64,
+    /// Bytes written to standard output and standard error together.
+    pub output: usize,
+    /// Bytes in the working folder, which is in memory too. Full is an error for the program, no
+    /// ending.
+    pub files: u64,
+    /// Processes at the same time, each thread counted.
+    pub processes: usize,
+}
+
+impl Default for Limits {
+    /// For a few small tests of one function: an interpreter starts in far less than a second and
+    /// 50 MB; nobody reads more than some pages of output; numeric libraries start a thread for
+    /// each core.
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(5),
+            memory: 512 << 20,
+            output: 64 << 10,
+            files: 16 << 20,
+            processes: 64,
+        }
+    }
+}
+
+/// What became of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// What it wrote to standard output, up to the limit.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error, up to the limit.
+    pub stderr: Vec<u8>,
+    /// From the start to the end.
+    pub elapsed: Duration,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this code. A command that cannot be started is 126 or 127, as in a shell;
+    /// a program that dies of an error of its allocator is here too.
+    Exited(i32),
+    /// By this signal. The same as an exit with 128 more, as in a shell: the two cannot be told
+    /// apart.
+    Killed(i32),
+    /// It was ended at the limit of time.
+    Time,
+    /// It was ended at the limit of output.
+    Output,
+    /// It was ended at the limit of processes.
+    Processes,
+    /// It was ended at the limit of memory.
+    Memory,
+    /// It was ended because nobody wanted it any more.
+    Cancelled,
+}
+
+/// Why there is no sandbox here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSandbox {
+    /// Nothing is known for this kind of machine.
+    #[error(
+        "no sandbox is known for {} on {}: generated programs are run on Linux only \
+         (x86-64 and ARM64)",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )]
+    Machine,
+    /// A program that it needs is not installed.
+    #[error(
+        "{program} is not on the PATH: install {package} (`apt install {package}`, \
+         `dnf install {package}` or `pacman -S {package}`)"
+    )]
+    Missing {
+        /// The name of the program.
+        program: &'static str,
+        /// The package it is in, the same in the large distributions.
+        package: &'static str,
+    },
+    /// It is installed and does not work.
+    #[error(
+        "bubblewrap does not work here ({reason}); where user namespaces are off, \
+         `sysctl user.max_user_namespaces kernel.unprivileged_userns_clone \
+         kernel.apparmor_restrict_unprivileged_userns` shows it, and most containers forbid them"
+    )]
+    Broken {
+        /// What it said.
+        reason: String,
+    },
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -1,0 +1,272 @@
+//! Finds `bwrap` and runs programs in it.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::cores;
+use super::filter::filter;
+use super::processes;
+use super::watch::watch;
+use super::{Ending, Limits, NoSandbox, Outcome, Program};
+
+/// Runs programs in `bwrap`, which was found to work.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    bwrap: PathBuf,
+    bash: PathBuf,
+    taskset: PathBuf,
+    filter: Vec<u8>,
+    /// Whether `bwrap` can forbid more user namespaces inside: since 0.8.
+    disables_userns: bool,
+}
+
+/// The working folder, which is `/tmp` too.
+const WORK: &str = "/work";
+
+/// The parts of the system that programs need. Of `/etc` only where links go through and where
+/// libraries are found: the rest is about this machine and its users.
+const SYSTEM: [&str; 8] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+];
+
+/// All that a program finds in its environment, but for what a shell adds (`PWD`).
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/bin:/bin"),
+    ("HOME", WORK),
+    ("TMPDIR", WORK),
+    ("LANG", "C.UTF-8"),
+];
+
+/// Closes all descriptors but the standard ones and those named in `$1`, then becomes the command.
+/// `bwrap` hands on what it gets, and a C library or an editor may have left us one that goes
+/// through `exec`: on a folder it would be a way out.
+const CLOSE: &str = r#"
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    case " 0 1 2 $1 " in *" $fd "*) ;; *) exec {fd}>&- ;; esac
+done
+shift
+exec "$@""#;
+
+/// Sets the limits that the kernel keeps (`$1` of data and `$2` of a file in KiB for each process,
+/// `$3` of processes), says `READY`, then becomes the program, with less of a claim to the
+/// processor than we have: whoever watches a program that forks must get to it.
+///
+/// The limit of processes has no effect for root, which is why they are watched so well. Before
+/// Linux 5.14 it counted all that the user runs.
+const LIMIT: &str = r#"
+ulimit -c 0 && ulimit -n 256 && ulimit -d "$1" && ulimit -f "$2" && ulimit -u "$3" || exit
+shift 3
+echo
+exec nice -n 5 "$@""#;
+
+/// What standard output begins with once the sandbox is there: `bwrap` itself fails with the code
+/// 1, which many programs use.
+const READY: &[u8] = b"\n";
+
+impl Sandbox {
+    /// Finds `bwrap` and tries whether it works.
+    pub fn find() -> Result<Self, NoSandbox> {
+        Self::find_on(&env::var_os("PATH").unwrap_or_default())
+    }
+
+    pub(super) fn find_on(path: &OsStr) -> Result<Self, NoSandbox> {
+        let filter = filter().ok_or(NoSandbox::Machine)?;
+        let find = |program, package| {
+            on_path(program, path).ok_or(NoSandbox::Missing { program, package })
+        };
+        let mut sandbox = Self {
+            bwrap: find("bwrap", "bubblewrap")?,
+            bash: find("bash", "bash")?,
+            taskset: find("taskset", "util-linux")?,
+            filter,
+            disables_userns: true,
+        };
+        let broken = |reason: String| NoSandbox::Broken { reason };
+        if !processes::can_be_listed() {
+            return Err(broken("the kernel does not tell children".to_owned()));
+        }
+        if sandbox.check().is_err() {
+            sandbox.disables_userns = false;
+            sandbox.check().map_err(broken)?;
+        }
+        Ok(sandbox)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let program = Program {
+            command: &["true"],
+            ..Program::default()
+        };
+        match self.run(&program, &Limits::default(), || false) {
+            Ok(outcome) if outcome.ending == Ending::Exited(0) => Ok(()),
+            Ok(outcome) => {
+                let said = String::from_utf8_lossy(&outcome.stderr);
+                Err(format!("`true`: {:?} {}", outcome.ending, said.trim()))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Runs a program to its end, which `cancelled` brings about when it is asked the next time and
+    /// is true.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox cannot be set up. What the program does is no error.
+    pub fn run(
+        &self,
+        program: &Program<'_>,
+        limits: &Limits,
+        cancelled: impl Fn() -> bool,
+    ) -> io::Result<Outcome> {
+        // Files without a name, which nobody has to remove.
+        let filter = inherited(&self.filter)?;
+        let files = program
+            .files
+            .iter()
+            .map(|(name, text)| Ok((inside(name)?, inherited(text.as_bytes())?)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut kept = vec![filter.as_raw_fd().to_string()];
+        kept.extend(files.iter().map(|(_, file)| file.as_raw_fd().to_string()));
+
+        let child = Command::new(&self.bash)
+            .args(["--norc", "--noprofile", "-c", CLOSE, "bash"])
+            .arg(kept.join(" "))
+            .arg(&self.taskset)
+            .args(["-c", &cores::next().to_string()])
+            .arg(&self.bwrap)
+            .args(self.world(program, limits))
+            .args(["--seccomp", &filter.as_raw_fd().to_string()])
+            .args(files.iter().flat_map(|(name, file)| {
+                let descriptor = file.as_raw_fd().to_string().into();
+                [
+                    "--perms".into(),
+                    "0644".into(),
+                    "--file".into(),
+                    descriptor,
+                    name.clone(),
+                ]
+            }))
+            .args([
+                "--",
+                "/bin/bash",
+                "--norc",
+                "--noprofile",
+                "-c",
+                LIMIT,
+                "bash",
+            ])
+            .args(limits_of_each(limits))
+            .args(program.command)
+            // The first process inside shows the program its own environment and folder.
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let output = limits.output.saturating_add(READY.len());
+        let limits = Limits { output, ..*limits };
+        let mut outcome = watch(child, program.stdin, &limits, cancelled)?;
+
+        if outcome.stdout.starts_with(READY) {
+            outcome.stdout.drain(..READY.len());
+        } else if let Ending::Exited(_) | Ending::Killed(_) = outcome.ending {
+            let said = String::from_utf8_lossy(&outcome.stderr);
+            return Err(io::Error::other(said.trim().to_owned()));
+        }
+        Ok(outcome)
+    }
+
+    /// The arguments for `bwrap` that make the world of a program.
+    fn world(&self, program: &Program<'_>, limits: &Limits) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |words: &str| arguments.extend(words.split(' ').map(Into::into));
+        // A session of its own keeps it from typing into our terminal.
+        add("--unshare-all --unshare-user --uid 1000 --gid 1000 --hostname sandbox --cap-drop ALL");
+        add("--new-session --die-with-parent");
+        if self.disables_userns {
+            add("--disable-userns");
+        }
+        for (name, value) in ENVIRONMENT {
+            add(&format!("--setenv {name} {value}"));
+        }
+        let files = limits.files;
+        add(&format!(
+            "--size {files} --tmpfs {WORK} --symlink .{WORK} /tmp"
+        ));
+        // Read-only, since root inside is root outside for the files in `/proc/sys`.
+        add("--proc /proc --remount-ro /proc");
+        // Semaphores live in `/dev/shm`; the rest of `/dev` would be a place without a limit.
+        add(&format!(
+            "--dev /dev --size {files} --tmpfs /dev/shm --remount-ro /dev"
+        ));
+        for path in SYSTEM {
+            if let Ok(target) = fs::read_link(path) {
+                arguments.extend(["--symlink".into(), target.into(), path.into()]);
+            } else {
+                arguments.extend(["--ro-bind-try", path, path].map(Into::into));
+            }
+        }
+        for path in program.folders {
+            arguments.extend(["--ro-bind".into(), path.into(), path.into()]);
+        }
+        arguments.extend(["--remount-ro", "/", "--chdir", WORK].map(Into::into));
+        arguments
+    }
+}
+
+/// The arguments of `LIMIT`. Memory and processes twice, so that the one who watches sees which limit
+/// it was, before the program does.
+fn limits_of_each(limits: &Limits) -> [String; 3] {
+    let data = limits.memory.saturating_mul(2) >> 10;
+    let file = limits.files >> 10;
+    let processes = limits.processes.saturating_mul(2) as u64;
+    [data, file, processes].map(|number| number.to_string())
+}
+
+/// The first program of that name on the absolute folders of `path`: others depend on where we are,
+/// which may be a stranger's project.
+fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// The place of a file in the working folder; fails for a name that leads out of it.
+fn inside(name: &str) -> io::Result<OsString> {
+    let path = Path::new(name);
+    let mut components = path.components().peekable();
+    let there = components.peek().is_some();
+    if there && components.all(|part| matches!(part, Component::Normal(_))) {
+        Ok(Path::new(WORK).join(path).into())
+    } else {
+        let message = format!("{name:?} is no name for a file in the working folder");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+}
+
+/// A file with these bytes that the next process gets.
+fn inherited(bytes: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    fcntl_setfd(&file, FdFlags::empty())?;
+    Ok(file)
+}

@@ -1,0 +1,167 @@
+//! Watches a running sandbox: reads what it says and ends it at the first limit.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::processes;
+use super::{Ending, Limits, Outcome};
+
+/// How often the limits are looked at. A program that forks as fast as it can makes some hundred
+/// processes in that time.
+const TICK: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// The process has ended.
+    Ended,
+    /// It wrote more than it may.
+    Full,
+}
+
+/// Waits for the end of `bwrap`, which has pipes for all its standard streams, and brings it about
+/// at the first limit. No process is left then.
+pub(super) fn watch(
+    mut bwrap: Child,
+    stdin: &[u8],
+    limits: &Limits,
+    cancelled: impl Fn() -> bool,
+) -> io::Result<Outcome> {
+    let begun = Instant::now();
+    let pid = Pid::from_child(&bwrap);
+    let pipes = (bwrap.stdin.take(), bwrap.stdout.take(), bwrap.stderr.take());
+    let (Some(mut input), Some(stdout), Some(stderr)) = pipes else {
+        return Err(io::Error::other("a standard stream of bwrap is no pipe"));
+    };
+    let left = &AtomicUsize::new(limits.output);
+    let (events, received) = mpsc::channel();
+
+    // None of these threads outlives the processes: with the last of them the pipes are closed.
+    thread::scope(|scope| {
+        let mut bwrap = Running(bwrap);
+        // A program need not read what it is given.
+        spawn(scope, move || input.write_all(stdin).is_ok())?;
+        let full = events.clone();
+        let stdout = spawn(scope, move || read(stdout, left, &full))?;
+        let full = events.clone();
+        let stderr = spawn(scope, move || read(stderr, left, &full))?;
+        spawn(scope, move || {
+            // Its number stays taken, so that no signal goes to another process.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+            let _ = events.send(Event::Ended);
+        })?;
+
+        let mut stopped = None;
+        loop {
+            let event = received.recv_timeout(TICK);
+            if event == Ok(Event::Full) {
+                stopped.get_or_insert(Ending::Output);
+            }
+            if matches!(
+                event,
+                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected)
+            ) {
+                break;
+            }
+            if stopped.is_none() {
+                stopped = over(pid, limits, begun, &cancelled);
+            }
+            // Again and again, since the first process may not be there yet.
+            if stopped.is_some() {
+                processes::kill(pid);
+            }
+        }
+        let status = bwrap.0.wait()?;
+        let elapsed = begun.elapsed();
+        let joined = |reader: ScopedJoinHandle<'_, io::Result<Vec<u8>>>| {
+            let failed = |_| Err(io::Error::other("a reader failed"));
+            reader.join().unwrap_or_else(failed)
+        };
+        Ok(Outcome {
+            stdout: joined(stdout)?,
+            stderr: joined(stderr)?,
+            ending: stopped.unwrap_or_else(|| ending(status)),
+            elapsed,
+        })
+    })
+}
+
+/// Ends the processes when it goes, whatever goes wrong with us.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.0);
+        while let Ok(None) = self.0.try_wait() {
+            processes::kill(pid);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A thread that the scope waits for; an error where there are too many processes for one more.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new().spawn_scoped(scope, work)
+}
+
+/// The limit that is reached, if any.
+fn over(
+    bwrap: Pid,
+    limits: &Limits,
+    begun: Instant,
+    cancelled: impl Fn() -> bool,
+) -> Option<Ending> {
+    if cancelled() {
+        return Some(Ending::Cancelled);
+    }
+    if begun.elapsed() >= limits.time {
+        return Some(Ending::Time);
+    }
+    let usage = processes::usage(bwrap, limits.processes);
+    if usage.processes > limits.processes {
+        return Some(Ending::Processes);
+    }
+    (usage.memory > limits.memory).then_some(Ending::Memory)
+}
+
+/// Reads to the end, or until nothing is `left` of what may be written.
+fn read(mut pipe: impl Read, left: &AtomicUsize, full: &Sender<Event>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8 << 10];
+    loop {
+        let count = match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let take = |left: usize| Some(left.saturating_sub(count));
+        let (Ok(had) | Err(had)) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        bytes.extend(&buffer[..count.min(had)]);
+        if count > had {
+            // Said before the pipe closes, which may end the program by itself.
+            let _ = full.send(Event::Full);
+            return Ok(bytes);
+        }
+    }
+}
+
+/// `bwrap` exits with the program's code, or with 128 more than the signal that killed it.
+fn ending(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code @ 129..=192), _) => Ending::Killed(code - 128),
+        (Some(code), _) => Ending::Exited(code),
+        (None, signal) => Ending::Killed(signal.unwrap_or_default()),
+    }
+}
