@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::completion::exclusion::Exclusion;
@@ -78,6 +78,11 @@ enum Command {
     Fix(task::Fix),
     /// Solve a problem by drawing many programs and running them in a sandbox
     Solve(task::Solve),
+    /// Print completions of this command line for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
     /// Type a file through the server in memory, and print what each keystroke costs
     Replay(replay::Arguments),
 }
@@ -154,6 +159,11 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Command::Test(place)) => place.perform(Task::Test, options).await,
         Some(Command::Fix(arguments)) => arguments.run(options).await,
         Some(Command::Solve(arguments)) => arguments.run(options).await,
+        Some(Command::Completions { shell }) => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "interline", &mut std::io::stdout());
+            Ok(true)
+        }
         Some(Command::Replay(arguments)) => replay::run(&arguments, options).await,
     }
 }
@@ -207,5 +217,36 @@ async fn ready(engine: &Engine) -> anyhow::Result<Ready> {
         EngineState::Ready(ready) => Ok(ready.clone()),
         EngineState::Failed(problem) => anyhow::bail!("{problem}"),
         EngineState::Loading(_) => unreachable!("waited for its end"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_shells_complete_it() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "interline", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for name in [
+                "translate",
+                "generate",
+                "explain",
+                "document",
+                "test",
+                "fix",
+                "solve",
+            ] {
+                assert!(script.contains(name), "{shell} does not know {name}");
+            }
+        }
     }
 }

@@ -15,6 +15,8 @@ pub mod test;
 pub mod translate;
 
 use std::ops::Range;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::generate::Generation;
@@ -29,6 +31,9 @@ use crate::syntax::{Parsed, SyntaxError};
 use examples::Example;
 use fix::Problem;
 use question::Question;
+
+/// Within this time a cancelled task ends, wherever it waits.
+const HEARD: Duration = Duration::from_millis(100);
 
 /// What can be done on request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +57,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// Its name, under which its examples are kept.
+    /// Its name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -63,6 +68,17 @@ impl Task {
             Self::Test => "test",
             Self::Fix(_) => "fix",
             Self::Solve(_) => "solve",
+        }
+    }
+
+    /// The folder of its examples, if it can learn from some: what goes on in a file has the file.
+    #[must_use]
+    pub fn examples(&self) -> Option<&'static str> {
+        match self {
+            Self::Generate | Self::Document | Self::Solve(_) => None,
+            Self::Translate(_) | Self::Write(_) | Self::Explain | Self::Test | Self::Fix(_) => {
+                Some(self.name())
+            }
         }
     }
 
@@ -181,6 +197,9 @@ pub enum TaskError {
     /// The answer would break the file.
     #[error("the model's answer does not parse ({0}), and nothing was changed")]
     Broken(SyntaxError),
+    /// The answer is not all there.
+    #[error("the model's answer was cut short, and nothing was changed")]
+    CutShort,
     /// The user ended it.
     #[error("cancelled")]
     Cancelled,
@@ -293,18 +312,19 @@ impl Desk<'_> {
     /// The request for an answer to a question.
     fn question(&self, question: &Question, budget: usize) -> Result<TaskRequest, TaskError> {
         let room = self.ready.task_tokens.saturating_sub(budget);
-        let mut count = self.examples.len();
-        let prompt = loop {
-            let prompt = question.encode(self.ready, &self.examples[..count])?;
-            if prompt.len() <= room {
-                break prompt;
+        let mut prompt = question.encode(self.ready, &[])?;
+        if prompt.len() > room {
+            let prompt = prompt.len();
+            return Err(TaskError::TooLong { prompt, room });
+        }
+        // The nearest come first, and what does not fit is left out.
+        for count in 1..=self.examples.len() {
+            let longer = question.encode(self.ready, &self.examples[..count])?;
+            if longer.len() > room {
+                break;
             }
-            // The farthest one goes first.
-            count = count.checked_sub(1).ok_or(TaskError::TooLong {
-                prompt: prompt.len(),
-                room,
-            })?;
-        };
+            prompt = longer;
+        }
         let end = match &self.ready.chat {
             Some(chat) => chat.end.clone(),
             None => self.ready.fim.end.clone(),
@@ -328,6 +348,7 @@ impl Desk<'_> {
             ..
         } = self.ready;
         let prompt = PromptBuilder::default().build(tokenizer, fim, hole, *prompt_tokens);
+        let budget = budget.min(self.ready.task_tokens.saturating_sub(prompt.ids.len()));
         self.write(TaskRequest {
             healed: prompt.healed,
             end: fim.end.clone(),
@@ -348,7 +369,7 @@ impl Desk<'_> {
         scope: Scope,
         budget: usize,
     ) -> Result<Written, TaskError> {
-        let request = self.continuation(file_name, text, scope, budget)?;
+        let request = self.continuation(file_name, text, scope, budget);
         self.write(request)
     }
 
@@ -360,7 +381,7 @@ impl Desk<'_> {
         text: &str,
         scope: Scope,
         budget: usize,
-    ) -> Result<TaskRequest, TaskError> {
+    ) -> TaskRequest {
         let Ready {
             tokenizer,
             fim,
@@ -372,20 +393,27 @@ impl Desk<'_> {
             prompt.push(marker);
             prompt.extend(tokenizer.encode(&format!("{file_name}\n")));
         }
-        prompt.extend(tokenizer.encode(text));
-        let room = task_tokens.saturating_sub(budget);
-        if prompt.len() > room {
-            let prompt = prompt.len();
-            return Err(TaskError::TooLong { prompt, room });
-        }
+        let text = tokenizer.encode(text);
+        // Of a long text its last lines count.
+        let room = task_tokens.saturating_sub(budget + prompt.len());
+        let over = text.len().saturating_sub(room);
+        let ends_line = |id: &u32| tokenizer.bytes(*id).contains(&b'\n');
+        let line = match over {
+            0 => 0,
+            over => text[over..]
+                .iter()
+                .position(ends_line)
+                .map_or(over, |at| over + at + 1),
+        };
+        prompt.extend_from_slice(&text[line..]);
         let end = match scope {
             Scope::Text => fim.end.clone(),
             _ => Vec::new(),
         };
-        Ok(TaskRequest {
+        TaskRequest {
             end,
             ..self.request(prompt, scope, budget)
-        })
+        }
     }
 
     /// The likeliest text behind `prompt`.
@@ -422,9 +450,16 @@ impl Desk<'_> {
         if let Some(show) = &mut self.show_prompt {
             show(&self.ready.tokenizer.show(&request.prompt));
         }
-        for event in self.engine.perform(request) {
+        let told = self.engine.perform(request);
+        loop {
+            let event = match told.recv_timeout(HEARD) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Disconnected) => break,
+                // It may still wait behind other tasks.
+                Err(RecvTimeoutError::Timeout) if self.cancel.is_cancelled() => break,
+                Err(RecvTimeoutError::Timeout) => continue,
+            };
             match event {
-                TaskEvent::Read(_) => {}
                 TaskEvent::Text(text) => (self.observer)(Progress::Text(&text)),
                 TaskEvent::Drawn(draw, generation) => {
                     let Generation {

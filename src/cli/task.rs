@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, ensure};
 
 use super::{ready, say, start_engine};
+use crate::completion::exclusion::Exclusion;
 use crate::config::{Config, Options};
 use crate::engine::cancel::Cancel;
 use crate::language::Language;
@@ -197,7 +198,7 @@ impl Fix {
             })
         };
         let problems: anyhow::Result<_> = self.problems.iter().map(problem).collect();
-        self.place.perform(Task::Fix(problems?), options).await
+        perform(options, &self.place.how, Task::Fix(problems?), source).await
     }
 }
 
@@ -261,8 +262,13 @@ async fn perform(
     task: Task,
     mut source: Source,
 ) -> anyhow::Result<bool> {
-    let examples = examples(Path::new("."), task.name(), &source.text)?;
-    let engine = start_engine(&Config::from(options));
+    let config = Config::from(options);
+    let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
+    let examples = match task.examples() {
+        Some(folder) => examples(Path::new("."), &exclusion, folder, &source.text)?,
+        None => Vec::new(),
+    };
+    let engine = start_engine(&config);
     let ready = ready(&engine).await?;
     let terminal = std::io::stderr().is_terminal();
     // Nothing else is to be done on this thread.

@@ -91,7 +91,8 @@ impl<'a> Writer<'a> {
                 .sample_among(logits, tokenizer.beginning(start)),
         };
         let Some(token) = token.filter(|token| !end.contains(token)) else {
-            return self.done(FinishReason::End, self.text().len());
+            let keep = self.stop.keep_at_end(self.text());
+            return self.done(FinishReason::End, keep);
         };
         self.tokens += 1;
         let bytes = tokenizer.bytes(token);

@@ -82,6 +82,17 @@ impl<'a> StopCriteria<'a> {
         circle(text, 2..=32, 4)
     }
 
+    /// How many bytes of a text to keep that the model ended by itself: a fence may be closed without a
+    /// line end behind it.
+    #[must_use]
+    pub fn keep_at_end(&self, text: &str) -> usize {
+        let line = text.rfind('\n').map_or(0, |end| end + 1);
+        match self.scope {
+            Scope::Fence if text[line..].trim_end() == "```" => line,
+            _ => text.len(),
+        }
+    }
+
     /// Looks at the line `start..end`, which is whole.
     fn check_line(&self, text: &str, start: usize, end: usize) -> Option<(FinishReason, usize)> {
         match self.scope {
@@ -224,6 +235,9 @@ mod tests {
         check(Scope::Fence, "", &format!("{kept}```\n"), stopped);
         check(Scope::Fence, "", "```\n", Some((FinishReason::Fence, "")));
         check(Scope::Text, "", "a\n\n\n```\nb\n```\n", None);
+        let ended = "a\n```";
+        assert_eq!(StopCriteria::new(Scope::Fence, "").keep_at_end(ended), 2);
+        assert_eq!(StopCriteria::new(Scope::Text, "").keep_at_end(ended), 5);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub const TASK_TOKENS: usize = 2048;
 /// Texts written at once: with more, a completion would wait too long for the pass at hand.
 const LANES: usize = 16;
 
+/// Tokens of all lanes together: with the default model 46 KB each.
+const LANE_TOKENS: usize = 8192;
+
 /// What the model shall write.
 #[derive(Clone, Debug)]
 pub struct TaskRequest {
@@ -40,8 +43,6 @@ pub struct TaskRequest {
 /// What happens to a task. The channel closes when there is no more to say.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TaskEvent {
-    /// So many tokens of the prompt are read.
-    Read(usize),
     /// The one text goes on with this; of code in a fence only whole lines are told.
     Text(String),
     /// This draw is done.
@@ -101,7 +102,6 @@ impl<M: CausalLm> Run<M> {
             Stage::Read if request.cancel.is_cancelled() => return Ok(false),
             Stage::Read if decoder.tokens().len() < prompt.len() => {
                 decoder.read(&mut model.causal_lm, prompt)?;
-                tell(TaskEvent::Read(decoder.tokens().len()));
             }
             Stage::Read => {
                 let draws = std::mem::take(&mut request.draws);
@@ -110,8 +110,10 @@ impl<M: CausalLm> Run<M> {
                     time: Duration::MAX,
                 };
                 let healed = request.healed.clone();
+                let tokens = prompt.len() + request.max_new_tokens;
+                let most = (LANE_TOKENS / tokens).clamp(1, LANES);
                 let (lm, scope) = (&model.causal_lm, request.scope);
-                let lanes = Lanes::fork(lm, decoder, draws, LANES, healed, scope, limits)?;
+                let lanes = Lanes::fork(lm, decoder, draws, most, healed, scope, limits)?;
                 *stage = Stage::Write { lanes, told: 0 };
             }
             Stage::Write { lanes, told } => {
@@ -176,7 +178,6 @@ mod tests {
 
     fn show(events: impl IntoIterator<Item = TaskEvent>) -> String {
         let lines = events.into_iter().map(|event| match event {
-            TaskEvent::Read(tokens) => format!("read {tokens}\n"),
             TaskEvent::Text(text) => format!("text {text:?}\n"),
             TaskEvent::Drawn(
                 draw,
@@ -204,7 +205,6 @@ mod tests {
             "one two",
             request(1),
             expect![[r#"
-            read 3
             text "one"
             text " two"
             draw 0: "one two", End
@@ -222,7 +222,6 @@ mod tests {
             "a\n```\nb",
             fence,
             expect![[r#"
-            read 3
             text "a\n"
             draw 0: "a\n", Fence
         "#]],
@@ -235,7 +234,6 @@ mod tests {
             "a b c d e f g h i j k",
             request(1),
             expect![[r#"
-            read 3
             text "a"
             text " b"
             text " c"
@@ -274,7 +272,6 @@ mod tests {
         let engine = start(model);
         let told = engine.perform(request);
         expect![[r#"
-            read 3
             text "a"
             draw 0: "a b", Cancelled
         "#]]

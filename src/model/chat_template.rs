@@ -14,7 +14,8 @@ const FUEL: u64 = 1_000_000;
 /// The name of the one template.
 const NAME: &str = "chat_template";
 
-/// A model's `chat_template`: Jinja, as `transformers` renders it.
+/// A model's `chat_template`: Jinja, as `transformers` renders it, but `bos_token` and `eos_token` are
+/// empty.
 #[derive(Debug)]
 pub struct ChatTemplate {
     path: PathBuf,

@@ -191,7 +191,7 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
         let (true, &[-1 | 1, heads @ 1..=i64::MAX, _, head_dim]) = (f32, shape) else {
             let dtype = input.dtype();
             return Err(format!(
-                "its input {name} is {dtype} and not float32 [1, heads, max, head_dim]"
+                "its input {name} is {dtype} and not float32 [lanes, heads, max, head_dim]"
             ));
         };
         let head_dim = match usize::try_from(head_dim) {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -22,6 +23,9 @@ use crate::language::Language;
 use crate::lsp::task::{self, ProgressParams, SOLVE, TaskArguments};
 use crate::task::examples::examples;
 use crate::task::{Desk, Progress, TaskError};
+
+/// Within this time a cancelled task ends, wherever it waits.
+const HEARD: Duration = Duration::from_millis(100);
 
 /// The tasks at work whose progress the client is told.
 #[derive(Debug, Default)]
@@ -108,13 +112,20 @@ impl Server {
         let token = params.work_done_progress_params.work_done_token;
         let progress = self.tell(token, task.name(), &cancel).await;
         let (news, mut told) = unbounded_channel();
-        let engine = settings.engine;
+        let engine = settings.engine.clone();
         let mut state = engine.state();
         let (thread_task, thread_source) = (task.clone(), source.clone());
-        let ready = state
-            .wait_for(|state| !matches!(state, EngineState::Loading(_)))
-            .await
-            .map(|state| state.clone());
+        let ready = loop {
+            tokio::select! {
+                ready = state.wait_for(|state| !matches!(state, EngineState::Loading(_))) => {
+                    break ready.map(|state| state.clone());
+                }
+                // Loading may take minutes, where the runtime is fetched.
+                () = tokio::time::sleep(HEARD) => if cancel.is_cancelled() {
+                    return Err(Error::request_cancelled());
+                },
+            }
+        };
         let ready: Ready = match ready {
             Ok(EngineState::Ready(ready)) => ready,
             Ok(EngineState::Failed(problem)) => return Err(failed(problem)),
@@ -123,8 +134,10 @@ impl Server {
             }
         };
         let work = tokio::task::spawn_blocking(move || {
-            let examples = match workspace {
-                Some(workspace) => examples(&workspace, thread_task.name(), &thread_source.text)?,
+            let examples = match workspace.zip(thread_task.examples()) {
+                Some((workspace, folder)) => {
+                    examples(&workspace, &settings.exclusion, folder, &thread_source.text)?
+                }
                 None => Vec::new(),
             };
             let mut observer = |progress: Progress<'_>| {
@@ -174,7 +187,9 @@ impl Server {
         })?;
         if let Some(edit) = task::edit(&outcome, &source, &snapshot, encoding) {
             // Law (no stale item).
-            if self.documents.version(&snapshot.uri) != Some(snapshot.version) {
+            if self.documents.version(&snapshot.uri) != Some(snapshot.version)
+                || self.documents.text(&snapshot.uri).as_ref() != Some(&snapshot.rope)
+            {
                 return Err(failed(
                     "the document has changed meanwhile, and nothing was done".to_owned(),
                 ));

@@ -56,15 +56,28 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErr
         suffix: format!("{}{}", place.close, &text[place.at..]),
     };
     let written = desk.fill(&hole, Scope::Line, BUDGET)?;
-    let said = sentence(&written.text, place.close.trim());
+    let mut said = sentence(&written.text, place.close.trim()).to_owned();
     if said.is_empty() {
         return Err(TaskError::Nothing);
     }
+    if source.language == Language::Python {
+        // Neither may the last quote join the closing ones, nor a backslash begin an escape.
+        said = said.replace('\\', "\\\\");
+        if said.ends_with('"') {
+            said.push('.');
+        }
+    }
+    let comment = format!("{}{said}{}", place.open, place.close);
+    let after = format!("{}{comment}{}", &text[..place.at], &text[place.at..]);
+    let before = syntax::errors(text, source.language).len();
+    if let Some(error) = syntax::errors(&after, source.language)
+        .into_iter()
+        .nth(before)
+    {
+        return Err(TaskError::Broken(error));
+    }
     Ok(Outcome {
-        output: Output::Edit(
-            place.at..place.at,
-            format!("{}{said}{}", place.open, place.close),
-        ),
+        output: Output::Edit(place.at..place.at, comment),
         complete: written.complete,
         notes: written.cut_short("the comment"),
     })
@@ -116,8 +129,5 @@ fn sentence<'a>(text: &'a str, close: &str) -> &'a str {
         "" => line,
         close => line.split(close).next().unwrap_or_default(),
     };
-    line.trim()
-        .trim_end_matches("\"\"")
-        .trim_end_matches('\\')
-        .trim()
+    line.trim().trim_end_matches('\\').trim()
 }

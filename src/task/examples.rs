@@ -1,6 +1,9 @@
 //! Examples for the model to learn from: pairs of files that the user keeps in the workspace.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use crate::completion::exclusion::Exclusion;
 
 /// A question's code and the answer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,14 +17,25 @@ pub struct Example {
 /// Larger files are no examples, in bytes.
 const MOST: u64 = 16 * 1024;
 
+/// More files than this are not looked at.
+const MOST_FILES: usize = 64;
+
 /// The examples of a task: the files of `.interline/examples/<task>/` in the workspace, in pairs
 /// `<name>.input.<extension>` and `<name>.output.<extension>`. The nearest come first: those that
 /// share the most words with `code`.
 ///
+/// The workspace is a stranger's: a link out of it, what is no plain file, and what is excluded is not
+/// read.
+///
 /// # Errors
 ///
 /// See [`ExamplesError`].
-pub fn examples(workspace: &Path, task: &str, code: &str) -> Result<Vec<Example>, ExamplesError> {
+pub fn examples(
+    workspace: &Path,
+    exclusion: &Exclusion,
+    task: &str,
+    code: &str,
+) -> Result<Vec<Example>, ExamplesError> {
     let folder = workspace.join(".interline/examples").join(task);
     let unreadable = |path: &Path, source| ExamplesError::Read {
         path: path.to_path_buf(),
@@ -38,13 +52,24 @@ pub fn examples(workspace: &Path, task: &str, code: &str) -> Result<Vec<Example>
         names.extend(entry.file_name().into_string());
     }
     names.sort_unstable();
+    names.truncate(MOST_FILES);
+    let inside = workspace.canonicalize();
+    let inside = inside.map_err(|error| unreadable(workspace, error))?;
     let read = |name: &str| {
         let path = folder.join(name);
-        let length = std::fs::metadata(&path).map(|data| data.len());
-        if length.map_err(|error| unreadable(&path, error))? > MOST {
-            return Err(ExamplesError::TooLarge(path));
+        let real = path
+            .canonicalize()
+            .map_err(|error| unreadable(&path, error))?;
+        if !real.starts_with(&inside) || !real.is_file() || exclusion.of(&real).is_some() {
+            return Err(ExamplesError::NotPlain(path));
         }
-        std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))
+        let mut text = String::new();
+        let file = std::fs::File::open(&real).map_err(|error| unreadable(&path, error))?;
+        let read = file.take(MOST + 1).read_to_string(&mut text);
+        match read.map_err(|error| unreadable(&path, error))? as u64 {
+            ..=MOST => Ok(text),
+            _ => Err(ExamplesError::TooLarge(path)),
+        }
     };
     let mut found = Vec::new();
     for name in &names {
@@ -114,6 +139,11 @@ pub enum ExamplesError {
         /// What its counterpart would be called.
         missing: String,
     },
+    /// It is no file of the workspace that may be read.
+    #[error(
+        "the example {0} is no plain file of the workspace, or one that is never shown to the model"
+    )]
+    NotPlain(PathBuf),
     /// A file is larger than any prompt.
     #[error("the example {0} is larger than {MOST} bytes")]
     TooLarge(PathBuf),
@@ -130,7 +160,13 @@ mod tests {
         for (name, text) in files {
             std::fs::write(folder.join(name), text).unwrap();
         }
-        let found = examples(workspace.path(), "explain", "def mean(values): pass");
+        let exclusion = Exclusion::new(&[]).unwrap();
+        let found = examples(
+            workspace.path(),
+            &exclusion,
+            "explain",
+            "def mean(values): pass",
+        );
         let found = found.map_err(|error| {
             let folder = format!("{}/", folder.display());
             error.to_string().replace(&folder, "")
@@ -181,6 +217,38 @@ mod tests {
     #[test]
     fn there_may_be_none() {
         let workspace = tempfile::tempdir().unwrap();
-        assert_eq!(examples(workspace.path(), "explain", "").unwrap(), []);
+        let exclusion = Exclusion::new(&[]).unwrap();
+        assert_eq!(
+            examples(workspace.path(), &exclusion, "explain", "").unwrap(),
+            []
+        );
+    }
+
+    #[test]
+    fn a_large_one_is_named() {
+        let large = "a".repeat(MOST as usize + 1);
+        check(
+            &[("a.input.py", large.as_str()), ("a.output.py", "1")],
+            Err("the example a.input.py is larger than 16384 bytes"),
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_leads_out_of_the_workspace() {
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        for target in [outside.path(), Path::new("/dev/zero")] {
+            let workspace = tempfile::tempdir().unwrap();
+            let folder = workspace.path().join(".interline/examples/explain");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::os::unix::fs::symlink(target, folder.join("a.input.py")).unwrap();
+            std::fs::write(folder.join("a.output.py"), "").unwrap();
+            let exclusion = Exclusion::new(&[]).unwrap();
+            let error = examples(workspace.path(), &exclusion, "explain", "").unwrap_err();
+            assert!(
+                error.to_string().contains("no plain file of the workspace"),
+                "{error}"
+            );
+        }
     }
 }

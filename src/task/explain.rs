@@ -15,6 +15,7 @@ pub fn explain(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErro
     let name = source.language.name();
     let question = Question {
         instruction: format!("Explain step by step what this {name} code does."),
+        details: String::new(),
         code: Some((source.language, source.code()?.to_owned())),
         answer: Answer::Prose,
     };

@@ -27,29 +27,29 @@ pub fn fix(
         return Err(TaskError::NoProblem);
     };
     let (text, language) = (&source.text, source.language);
-    let range = match source.selection.is_empty() {
-        false => source.selection.clone(),
-        true => syntax::item_at(text, language, first.offset.min(text.len()))
+    // What an editor selects is often only the word it underlines.
+    let several_lines = text[source.selection.clone()].trim_end().contains('\n');
+    let range = match several_lines {
+        true => source.selection.clone(),
+        false => syntax::item_at(text, language, first.offset.min(text.len()))
             .map_or(0..text.len(), |item| item.range),
     };
     let code = &text[range.clone()];
     if code.trim().is_empty() {
         return Err(TaskError::Blank);
     }
-    let mut instruction = format!(
-        "Fix this {} code. It has these problems:\n",
-        language.name()
-    );
+    let mut details = " It has these problems:\n".to_owned();
     for problem in problems {
         let offset = problem.offset.clamp(range.start, range.end);
         let line = text[range.start..text.floor_char_boundary(offset)]
             .matches('\n')
             .count()
             + 1;
-        instruction.push_str(&format!("\n- line {line}: {}", problem.message));
+        details.push_str(&format!("\n- line {line}: {}", problem.message));
     }
     let question = Question {
-        instruction,
+        instruction: format!("Fix this {} code.", language.name()),
+        details,
         code: Some((language, code.to_owned())),
         answer: Answer::Code {
             language,
@@ -58,6 +58,9 @@ pub fn fix(
     };
     let budget = desk.count(code) * 3 / 2 + 64;
     let written = desk.ask(&question, budget)?;
+    if !written.complete {
+        return Err(TaskError::CutShort);
+    }
     let mended = written.text.trim_end();
     if mended.trim().is_empty() {
         return Err(TaskError::Nothing);
@@ -71,13 +74,13 @@ pub fn fix(
     {
         return Err(TaskError::Broken(error));
     }
-    let mut notes = written.cut_short("the answer");
-    if mended == code {
-        notes.push("the model changes nothing".to_owned());
-    }
+    let notes = match mended == code {
+        true => vec!["the model changes nothing".to_owned()],
+        false => Vec::new(),
+    };
     Ok(Outcome {
         output: Output::Edit(range, mended),
-        complete: written.complete,
+        complete: true,
         notes,
     })
 }

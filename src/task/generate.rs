@@ -24,7 +24,8 @@ pub fn from_prompt(
         return Err(TaskError::Blank);
     }
     let question = Question {
-        instruction: format!("Write {} code: {}", language.name(), prompt.trim()),
+        instruction: format!("Write {} code:", language.name()),
+        details: prompt.to_owned(),
         code: None,
         answer: Answer::Code {
             language,

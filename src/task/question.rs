@@ -12,8 +12,10 @@ const SYSTEM: &str = "You are an expert programmer. Answer briefly and exactly."
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What to do.
+    /// What to do, with this and with each example.
     pub instruction: String,
+    /// What else to know of this one; where there is no code, what is asked for.
+    pub details: String,
     /// With what.
     pub code: Option<(Language, String)>,
     /// In which form to answer.
@@ -62,11 +64,11 @@ impl Question {
         let message = |role, content| Message { role, content };
         let mut messages = vec![message(Role::System, SYSTEM.to_owned())];
         for example in examples.iter().rev() {
-            messages.push(message(Role::User, self.put(Some(&example.input))));
+            messages.push(message(Role::User, self.put("", Some(&example.input))));
             messages.push(message(Role::Assistant, self.answered(&example.output)));
         }
         let code = self.code.as_ref().map(|(_, code)| code.as_str());
-        messages.push(message(Role::User, self.put(code)));
+        messages.push(message(Role::User, self.put(&self.details, code)));
         let mut ids = chat.encode(tokenizer, &messages)?;
         ids.extend(tokenizer.encode(&self.beginning()));
         Ok(ids)
@@ -76,12 +78,16 @@ impl Question {
     fn as_document(&self, examples: &[Example]) -> String {
         let mut document = String::new();
         let code = self.code.as_ref().map(|(_, code)| code.as_str());
-        let answered = examples
-            .iter()
-            .rev()
-            .map(|example| (Some(example.input.as_str()), self.answered(&example.output)));
-        for (code, answer) in answered.chain([(code, self.beginning())]) {
-            let question = self.put(code);
+        let answered = examples.iter().rev().map(|example| {
+            (
+                "",
+                Some(example.input.as_str()),
+                self.answered(&example.output),
+            )
+        });
+        let last = (self.details.as_str(), code, self.beginning());
+        for (details, code, answer) in answered.chain([last]) {
+            let question = self.put(details, code);
             document.push_str(&format!(
                 "## Question\n\n{question}\n\n## Answer\n\n{answer}"
             ));
@@ -97,12 +103,15 @@ impl Question {
         document
     }
 
-    fn put(&self, code: Option<&str>) -> String {
-        match (&self.code, code) {
+    /// An example's question, or with its details this one.
+    fn put(&self, details: &str, input: Option<&str>) -> String {
+        let instruction = &self.instruction;
+        match (&self.code, input) {
             (Some((language, _)), Some(code)) => {
-                format!("{}\n\n{}", self.instruction, fenced(*language, code))
+                format!("{instruction}{details}\n\n{}", fenced(*language, code))
             }
-            _ => self.instruction.clone(),
+            (None, Some(asked)) => format!("{instruction} {}", asked.trim()),
+            (_, None) => format!("{instruction} {}", details.trim()),
         }
     }
 

@@ -19,7 +19,8 @@ mod processes;
 #[cfg(target_os = "linux")]
 mod watch;
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -142,6 +143,15 @@ pub enum NoSandbox {
         /// What it said.
         reason: String,
     },
+}
+
+/// The first program of that name on the absolute folders of `path`: others depend on where we are,
+/// which may be a stranger's project.
+pub fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -21,7 +21,7 @@ use problem::Problem;
 use variations::variations;
 
 /// The longest program, in tokens.
-const BUDGET: usize = 256;
+const BUDGET: usize = 160;
 
 /// Further inputs on which survivors are compared.
 const VARIATIONS: usize = 8;
@@ -140,7 +140,7 @@ pub fn draw(
     draws: usize,
     mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, String) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    let request = request(desk, problem, draws)?;
+    let request = request(desk, problem, draws);
     desk.draw(request, |observer, draw, written| {
         done(observer, draw, problem.program(&written.text))
     })
@@ -238,14 +238,14 @@ fn samplings(draws: usize) -> Vec<Sampling> {
 
 /// The program goes on from how it begins, as a file does: of the forms of prompt that were tried this
 /// one solves the most with the default model (ARCHITECTURE.md).
-fn request(desk: &Desk<'_>, problem: &Problem, draws: usize) -> Result<TaskRequest, TaskError> {
+fn request(desk: &Desk<'_>, problem: &Problem, draws: usize) -> TaskRequest {
     let name = format!("solution.{}", problem.language.extension());
     let scope = match problem.function {
         Some(_) => Scope::Block { indent: 0 },
         None => Scope::Text,
     };
-    Ok(TaskRequest {
+    TaskRequest {
         draws: samplings(draws),
-        ..desk.continuation(&name, &problem.stub, scope, BUDGET)?
-    })
+        ..desk.continuation(&name, &problem.stub, scope, BUDGET)
+    }
 }

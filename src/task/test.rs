@@ -43,7 +43,8 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> 
         _ => start,
     };
     let question = Question {
-        instruction: format!("Write tests with {framework} for `{name}`."),
+        instruction: format!("Write tests with {framework}."),
+        details: format!(" Test `{name}`."),
         code: Some((language, code.to_owned())),
         answer: Answer::Code {
             language,

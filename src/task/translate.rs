@@ -20,6 +20,10 @@ const SLACK: usize = 64;
 pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<Outcome, TaskError> {
     let code = source.code()?;
     let from = source.language;
+    let first_line = match source.selection.is_empty() {
+        true => 1,
+        false => 1 + source.text[..source.selection.start].matches('\n').count(),
+    };
     let parsed = Parsed::new(code, from);
     let items = parsed.items();
     let mut notes = Vec::new();
@@ -43,19 +47,23 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
         .iter()
         .map(|item| &code[item.range.clone()])
         .collect();
+    if parts.is_empty() {
+        return Err(TaskError::Blank);
+    }
     let mut translation = Translation::new(to);
     let mut complete = true;
     for (done, item) in parts.iter().enumerate() {
         (desk.observer)(Progress::Parts(done, parts.len()));
         let part = code[item.range.clone()].trim_matches('\n').trim_end();
-        let line = code[..item.range.start].matches('\n').count() + 1;
+        let line = first_line + code[..item.range.start].matches('\n').count();
         let name = item.name.as_deref().unwrap_or("the code");
         let start = match (item.kind, &item.name) {
             (ItemKind::Function, Some(name)) => head(to, name),
             _ => String::new(),
         };
         let question = Question {
-            instruction: translation.instruction(from),
+            instruction: format!("Translate this {} code to {}.", from.name(), to.name()),
+            details: translation.details(),
             code: Some((from, format!("{imports}{part}"))),
             answer: Answer::Code {
                 language: to,
@@ -138,14 +146,14 @@ impl Translation {
         }
     }
 
-    fn instruction(&self, from: Language) -> String {
-        let (from, to) = (from.name(), self.language.name());
-        let mut instruction = format!("Translate this {from} code to {to}.");
-        if !self.signatures.is_empty() {
-            instruction.push_str(" These are translated already and can be called:\n\n");
-            instruction.push_str(&self.signatures.join("\n"));
+    fn details(&self) -> String {
+        match self.signatures.is_empty() {
+            true => String::new(),
+            false => format!(
+                " These are translated already and can be called:\n\n{}",
+                self.signatures.join("\n")
+            ),
         }
-        instruction
     }
 
     /// Takes an answer: its imports go to the top, where other answers' are. Of an answer that shall be

@@ -132,11 +132,6 @@ async function wordsFor(task: string, server: Server): Promise<string[] | undefi
       });
       return prompt === undefined ? undefined : prompt ? [prompt] : [];
     }
-    case 'solve':
-      if (!vscode.workspace.isTrusted) {
-        throw new Error('in a workspace that is not trusted no program is run');
-      }
-      return [];
     default:
       return [];
   }

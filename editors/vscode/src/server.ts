@@ -277,6 +277,9 @@ export class Server {
       initializationFailedHandler: () => false,
       middleware: {
         executeCommand: async (command, args, next) => {
+          if (command === 'interline.solve' && !vscode.workspace.isTrusted) {
+            throw new Error('in a workspace that is not trusted no program is run');
+          }
           const answer: unknown = await next(command, args);
           if (this.tasks().includes(command)) {
             await show(answer as TaskAnswer | null);

@@ -32,7 +32,7 @@ async function run(task, ...choices) {
 }
 
 test('a translation opens beside its source', async () => {
-  await editor.open('area.py', FUNCTION);
+  await editor.open('area.py', `$0${FUNCTION}`);
   await run('translate', 'rust');
   await until(async () => (await editor.eval('return vscode.window.activeTextEditor?.document.languageId')) === 'rust');
   assert.match(await editor.text(), /fn area\(/);
@@ -60,7 +60,7 @@ test('what cannot be done is said', async () => {
 });
 
 test('a code action does the same', async () => {
-  await editor.open('action.py', FUNCTION);
+  await editor.open('action.py', `$0${FUNCTION}`);
   const titles = await editor.eval(
     `const { document } = vscode.window.activeTextEditor;
      const range = new vscode.Range(0, 0, 1, 0);

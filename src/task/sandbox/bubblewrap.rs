@@ -14,7 +14,7 @@ use super::cores;
 use super::filter::filter;
 use super::processes;
 use super::watch::watch;
-use super::{Ending, Limits, NoSandbox, Outcome, Program};
+use super::{Ending, Limits, NoSandbox, Outcome, Program, on_path};
 
 /// Runs programs in `bwrap`, which was found to work.
 #[derive(Clone, Debug)]
@@ -238,15 +238,6 @@ fn limits_of_each(limits: &Limits) -> [String; 3] {
     let file = limits.files >> 10;
     let processes = limits.processes.saturating_mul(2) as u64;
     [data, file, processes].map(|number| number.to_string())
-}
-
-/// The first program of that name on the absolute folders of `path`: others depend on where we are,
-/// which may be a stranger's project.
-fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
-    env::split_paths(path)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
 }
 
 /// The place of a file in the working folder; fails for a name that leads out of it.

@@ -1,15 +1,25 @@
 //! Runs programs on a problem's examples, in the sandbox.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::problem::{Check, Problem};
 use crate::language::Language;
-use crate::task::sandbox::{Ending, Limits, NoSandbox, Outcome, Program, Sandbox};
+use crate::task::sandbox::{Ending, Limits, NoSandbox, Outcome, Program, Sandbox, on_path};
 
 /// What a program that came to its end says last, where checks follow it.
 const DONE: &str = "interline: all checks passed";
+
+/// Has Python say its real path, and the folder in which all of it is.
+const PYTHON_TELLS: &str = "import os, sys
+print(os.path.realpath(sys.executable))
+print(os.path.realpath(sys.base_prefix))";
+
+/// Has Node say its real path twice: all of it is one file.
+const NODE_TELLS: &str = "const path = require('fs').realpathSync(process.execPath);
+console.log(path);
+console.log(path);";
 
 /// Runs programs in one language.
 #[derive(Debug)]
@@ -36,6 +46,11 @@ pub enum JudgeError {
     /// There is no interpreter.
     #[error("{0} is not on the PATH; install it to run programs in {1}")]
     Interpreter(&'static str, Language),
+    /// The interpreter cannot be shown without the home.
+    #[error(
+        "{0} stands in a folder that has the home folder in it, which no program may see; install it elsewhere"
+    )]
+    Home(String),
     /// Programs in it cannot be run.
     #[error("programs in {0} cannot be run here; solve in Python or JavaScript")]
     Language(Language),
@@ -48,37 +63,30 @@ impl Judge {
     ///
     /// See [`JudgeError`].
     pub fn find(language: Language) -> Result<Self, JudgeError> {
-        let (program, tell, options) = match language {
-            Language::Python => (
-                "python3",
-                "import os, sys; print(os.path.realpath(sys.executable)); print(os.path.realpath(sys.base_prefix))",
-                &["-I"][..],
-            ),
-            Language::JavaScript => (
-                "node",
-                "console.log(require('fs').realpathSync(process.execPath)); console.log(require('path').dirname(require('path').dirname(require('fs').realpathSync(process.execPath))))",
-                &[][..],
-            ),
+        let (program, options, tell): (_, &[&str], _) = match language {
+            Language::Python => ("python3", &["-I"], ["-Ic", PYTHON_TELLS]),
+            Language::JavaScript => ("node", &[], ["-e", NODE_TELLS]),
             other => return Err(JudgeError::Language(other)),
         };
-        let option = if language == Language::Python {
-            "-Ic"
-        } else {
-            "-e"
-        };
-        let told = option_of(program, option, tell);
-        let (path, folder) = told.ok_or(JudgeError::Interpreter(program, language))?;
-        let folder = PathBuf::from(folder);
+        let missing = || JudgeError::Interpreter(program, language);
+        let found = std::env::var_os("PATH").and_then(|path| on_path(program, &path));
+        let (path, place) = ask(&found.ok_or_else(missing)?, tell).ok_or_else(missing)?;
+        let place = PathBuf::from(place);
+        // Where the home stands in it, the sandbox would have no use.
+        let home = directories::UserDirs::new().map(|user| user.home_dir().to_path_buf());
+        if home.is_some_and(|home| home.starts_with(&place)) {
+            return Err(JudgeError::Home(path));
+        }
         let system = ["/usr", "/bin"]
             .iter()
-            .any(|system| folder.starts_with(system));
+            .any(|system| place.starts_with(system));
         Ok(Self {
             sandbox: Sandbox::find()?,
             interpreter: Interpreter {
                 command: std::iter::once(path)
                     .chain(options.iter().map(|option| (*option).to_owned()))
                     .collect(),
-                folders: if system { Vec::new() } else { vec![folder] },
+                folders: if system { Vec::new() } else { vec![place] },
             },
             limits: Limits::default(),
         })
@@ -143,7 +151,9 @@ impl Judge {
         let mut text = format!("{program}\n");
         for call in inputs {
             text.push_str(&format!(
-                "try:\n    print(repr({call}))\nexcept BaseException as error:\n    print(type(error).__name__)\n"
+                "try:\n    print(repr(eval({})))\nexcept BaseException as error:\n    print(type(error).__name__)\n",
+                // A string of JSON is one of Python.
+                serde_json::Value::from(call.as_str())
             ));
         }
         Ok(vec![self.run(&text, "", cancelled)?.shown()])
@@ -175,12 +185,12 @@ impl Outcome {
     }
 }
 
-/// Asks an interpreter for its real path and the folder it lives in.
-fn option_of(program: &str, option: &str, tell: &str) -> Option<(String, String)> {
-    let output = Command::new(program).args([option, tell]).output().ok()?;
+/// Asks an interpreter for its real path and the place it lives in.
+fn ask(interpreter: &Path, tell: [&str; 2]) -> Option<(String, String)> {
+    let output = Command::new(interpreter).args(tell).output().ok()?;
     let output = String::from_utf8(output.stdout).ok()?;
-    let (path, folder) = output.trim().split_once('\n')?;
-    Some((path.trim().to_owned(), folder.trim().to_owned()))
+    let (path, place) = output.trim().split_once('\n')?;
+    Some((path.trim().to_owned(), place.trim().to_owned()))
 }
 
 /// Whether two outputs say the same, but for blanks at the ends of lines and of the text.

@@ -31,7 +31,7 @@ pub enum Check {
         /// Standard output.
         output: String,
     },
-    /// Let this statement pass, which follows the program.
+    /// Let this statement of Python pass, which follows the program.
     Assert(String),
 }
 
@@ -41,6 +41,9 @@ pub enum ProblemError {
     /// Programs in it cannot be run here.
     #[error("problems are solved in Python or JavaScript, not in {0}")]
     Language(Language),
+    /// This form belongs to Python.
+    #[error("a problem with {0} is solved in Python only; give inputs and outputs")]
+    OnlyPython(&'static str),
     /// The JSON is not as it must be.
     #[error("the problem is not the JSON that is expected: {0}")]
     Json(#[from] serde_json::Error),
@@ -82,7 +85,8 @@ impl Problem {
         }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => Self::from_json(text, language),
-            Some("py") => Self::from_docstring(text),
+            Some("py") if language == Language::Python => Self::from_docstring(text),
+            Some("py") => Err(ProblemError::OnlyPython("a docstring")),
             _ => Self::from_markdown(text, language),
         }
     }
@@ -94,6 +98,9 @@ impl Problem {
     /// See [`ProblemError`].
     pub fn from_json(text: &str, language: Language) -> Result<Self, ProblemError> {
         let json: Json = serde_json::from_str(text)?;
+        if language != Language::Python && !(json.stub.is_empty() && json.tests.is_empty()) {
+            return Err(ProblemError::OnlyPython("`stub` or `tests`"));
+        }
         let examples = json
             .examples
             .into_iter()
@@ -170,16 +177,24 @@ impl Problem {
         let docstring = &text[inner..inner + length];
         let stub = &text[..inner + length + quote.len()];
         let mut checks = Vec::new();
+        let mut asserted = false;
         let mut lines = docstring.lines().map(str::trim).peekable();
         while let Some(line) = lines.next() {
-            if let Some(call) = line.strip_prefix(">>> ")
-                && let Some(value) =
-                    lines.next_if(|line| !line.is_empty() && !line.starts_with(">>>"))
-            {
-                checks.push(Check::Assert(format!("assert ({call}) == ({value})")));
+            let Some(call) = line.strip_prefix(">>> ") else {
+                continue;
+            };
+            let value = lines.next_if(|line| !line.is_empty() && !line.starts_with(">>>"));
+            let statement = match value {
+                Some(value) => format!("assert ({call}) == ({value})"),
+                None => call.to_owned(),
+            };
+            // An example of an error, or over several lines, is none that can be asserted.
+            if syntax::errors(&statement, Language::Python).is_empty() {
+                asserted |= value.is_some();
+                checks.push(Check::Assert(statement));
             }
         }
-        if checks.is_empty() {
+        if !asserted {
             return Err(MISSING);
         }
         Ok(Self::new(Language::Python, docstring, stub, checks))

@@ -10,7 +10,7 @@ use super::problem::{Check, Problem};
 #[must_use]
 pub fn variations(problem: &Problem, count: usize) -> Vec<String> {
     let originals = problem.checks.iter().filter_map(|check| match check {
-        Check::Io { input, .. } => Some(input.as_str()),
+        Check::Io { input, .. } => problem.function.is_none().then_some(input.as_str()),
         Check::Assert(statement) => call(statement, problem.function.as_deref()?),
     });
     let originals: Vec<_> = originals.collect();
@@ -73,11 +73,13 @@ fn vary(text: &str, rng: &mut SmallRng) -> String {
             let number: u64 = digits.parse().unwrap_or_default();
             let other = match rng.random_range(0..4) {
                 0 => number,
-                1 => number + 1,
+                1 => number.saturating_add(1),
                 2 => number.saturating_sub(1),
                 _ => rng.random_range(0..=number.saturating_mul(2).min(1_000_000)),
             };
-            varied.push_str(&other.to_string());
+            // 0x1F is no number of the kind that is varied.
+            let odd = chars.peek().is_some_and(|next| next.is_alphabetic());
+            varied.push_str(&if odd { digits } else { other.to_string() });
             before = '0';
             continue;
         }
