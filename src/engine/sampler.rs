@@ -76,10 +76,11 @@ impl Sampler {
             return best;
         };
         self.scratch.clear();
+        // What is this much less likely than the best is never drawn, and sorting the rest is cheap.
+        let least = highest + temperature * 1e-4_f32.ln();
         self.scratch.extend(tokens.filter_map(|(token, logit)| {
-            let weight = ((logit - highest) / temperature).exp();
-            // What is this unlikely is never drawn, and sorting the rest is cheap.
-            (weight > 1e-4 && allowed(token)).then_some((token, weight))
+            (logit > least && allowed(token))
+                .then(|| (token, ((logit - highest) / temperature).exp()))
         }));
         self.scratch.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
         let total: f32 = self.scratch.iter().map(|(_, weight)| weight).sum();
