@@ -78,10 +78,10 @@ impl Sampler {
         self.scratch.clear();
         // What is this much less likely than the best is never drawn, and sorting the rest is cheap.
         let least = highest + temperature * 1e-4_f32.ln();
-        self.scratch.extend(tokens.filter_map(|(token, logit)| {
-            (logit > least && allowed(token))
-                .then(|| (token, ((logit - highest) / temperature).exp()))
-        }));
+        let likely = tokens.filter(|(token, logit)| *logit > least && allowed(*token));
+        let weight = |logit: f32| ((logit - highest) / temperature).exp();
+        self.scratch
+            .extend(likely.map(|(token, logit)| (token, weight(logit))));
         self.scratch.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
         let total: f32 = self.scratch.iter().map(|(_, weight)| weight).sum();
         let mut nucleus = 0.0;
