@@ -21,7 +21,7 @@ def test_subcommands_are_offered(editor):
     }.items():
         assert editor.nvim.funcs.getcompletion(line, "cmdline") == expected
     editor.interline("nonsense")
-    assert "expected one of disable, enable, log" in editor.hear("nonsense")
+    assert "expected one of disable, document, enable" in editor.hear("nonsense")
 
 
 def test_status_and_why_say_what_happened(editor):
