@@ -5,9 +5,18 @@ import { createMessageConnection, StreamMessageReader, StreamMessageWriter } fro
 
 const connection = createMessageConnection(new StreamMessageReader(process.stdin), new StreamMessageWriter(process.stdout));
 connection.onRequest('initialize', () => ({
-  capabilities: { textDocumentSync: 1, executeCommandProvider: { commands: ['interline.why', 'interline.translate'] } },
+  capabilities: {
+    textDocumentSync: 1,
+    executeCommandProvider: { commands: ['interline.why', 'interline.translate'] },
+    experimental: { languages: ['rust'] },
+  },
 }));
-connection.onRequest('workspace/executeCommand', ({ command, arguments: args }) => `${command} ${JSON.stringify(args)}`);
+connection.onRequest('workspace/executeCommand', ({ command, arguments: args }) => ({
+  text: `${command} ${JSON.stringify(args)}`,
+  languageId: 'plaintext',
+  complete: true,
+  notes: [],
+}));
 connection.onRequest('shutdown', () => null);
 connection.onNotification('exit', () => process.exit(0));
 connection.listen();

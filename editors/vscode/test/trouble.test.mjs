@@ -124,12 +124,15 @@ describe('the VSIX that finds the server', () => {
       return rows.some((row) => row.includes('Run Task')) || (await editor.key('Escape'));
     });
     await editor.key('Enter');
-    await until(async () => (await editor.rows('')).join() === 'translate');
-    await editor.key('Enter');
+    for (const choice of ['translate', 'rust']) {
+      await until(async () => (await editor.rows('')).join() === choice);
+      await editor.key('Enter');
+    }
     await until(async () => (await editor.text()).startsWith('interline.translate'));
-    const [{ uri, range }] = JSON.parse((await editor.text()).slice('interline.translate '.length));
+    const [{ uri, range }, word] = JSON.parse((await editor.text()).slice('interline.translate '.length));
     assert.match(uri, /\/b\.py$/);
-    assert.deepEqual(range, { start: { line: 0, character: 0 }, end: { line: 1, character: 0 } });
+    assert.deepEqual(range, { start: { line: 1, character: 0 }, end: { line: 1, character: 0 } });
+    assert.equal(word, 'rust');
   });
 });
 
