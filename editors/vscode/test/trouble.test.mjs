@@ -100,8 +100,15 @@ describe('the VSIX that finds the server', () => {
     // The dialog of a browser is a field with a path in it.
     const field = editor.page.locator('.quick-input-widget input[type=text]');
     await until(async () => (await field.inputValue()).startsWith('/'));
-    await field.fill(`${editor.folder}/`);
-    await editor.page.locator('.quick-input-widget').getByRole('button', { name: 'OK' }).click();
+    // It may still be busy with the folder it began with, and not listen.
+    const ok = editor.page.locator('.quick-input-widget').getByRole('button', { name: 'OK' });
+    await until(async () => {
+      if (await ok.isVisible()) {
+        await field.fill(`${editor.folder}/`);
+        await ok.click({ timeout: 1000 }).catch(() => {});
+      }
+      return !(await ok.isVisible());
+    });
     await editor.notification('is not the folder of a model: it has no model.toml');
   });
 
