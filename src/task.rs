@@ -33,7 +33,7 @@ use fix::Problem;
 use question::Question;
 
 /// Within this time a cancelled task ends, wherever it waits.
-const HEARD: Duration = Duration::from_millis(100);
+pub const HEARD: Duration = Duration::from_millis(100);
 
 /// What can be done on request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// The file's name without its extension.
+    fn stem(&self) -> &str {
+        let name = self.file_name.as_str();
+        name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+    }
+
     /// The selected text, or where none is selected, all of it. Blank text is an error.
     fn code(&self) -> Result<&str, TaskError> {
         let code = match self.selection.is_empty() {
@@ -267,7 +273,23 @@ fn without_stump(text: &str, language: Language) -> &str {
     }
 }
 
+/// The notes of where `what`, which is this text, does not parse.
+fn parse_notes(text: &str, language: Language, what: &str) -> impl Iterator<Item = String> {
+    let errors = Parsed::new(text, language).errors().into_iter();
+    errors.map(move |error| format!("{what} does not parse: {error}"))
+}
+
 impl Written {
+    /// The code behind `start` as a text of its own, without a stump where it was cut short.
+    fn as_file(&self, start: &str, language: Language) -> String {
+        let text = format!("{start}{}", self.text);
+        let text = match self.complete {
+            true => &text,
+            false => without_stump(&text, language),
+        };
+        format!("{}\n", text.trim_end())
+    }
+
     /// The note that `what` was cut short, if it was.
     fn cut_short(&self, what: &str) -> Vec<String> {
         match self.complete {

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -22,10 +21,7 @@ use crate::engine::{EngineState, Ready};
 use crate::language::Language;
 use crate::lsp::task::{self, ProgressParams, SOLVE, TaskArguments};
 use crate::task::examples::examples;
-use crate::task::{Desk, Progress, TaskError};
-
-/// Within this time a cancelled task ends, wherever it waits.
-const HEARD: Duration = Duration::from_millis(100);
+use crate::task::{Desk, HEARD, Progress, TaskError};
 
 /// The tasks at work whose progress the client is told.
 #[derive(Debug, Default)]

@@ -1,11 +1,10 @@
 //! Writes code from a description.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError, without_stump};
+use super::{Desk, Outcome, Output, Source, TaskError, parse_notes};
 use crate::engine::prompt::Hole;
 use crate::engine::stop::Scope;
 use crate::language::Language;
-use crate::syntax;
 
 /// The longest code, in tokens.
 const BUDGET: usize = 384;
@@ -36,17 +35,9 @@ pub fn from_prompt(
     if written.text.trim().is_empty() {
         return Err(TaskError::Nothing);
     }
-    let text = match written.complete {
-        true => &written.text,
-        false => without_stump(&written.text, language),
-    };
-    let text = format!("{}\n", text.trim_end());
+    let text = written.as_file("", language);
     let mut notes = written.cut_short("the code");
-    notes.extend(
-        syntax::errors(&text, language)
-            .iter()
-            .map(|error| format!("it does not parse: {error}")),
-    );
+    notes.extend(parse_notes(&text, language, "it"));
     Ok(Outcome {
         complete: written.complete,
         output: Output::Text {

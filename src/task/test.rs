@@ -1,7 +1,7 @@
 //! Writes a test for a function or type, in the usual framework of its language.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError, without_stump};
+use super::{Desk, Outcome, Output, Source, TaskError, parse_notes};
 use crate::language::Language;
 use crate::syntax::{self, ItemKind};
 
@@ -29,15 +29,11 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> 
     };
     let name = name.unwrap_or_else(|| "it".to_owned());
     let code = code.trim_end();
-    let stem = source
-        .file_name
-        .rsplit_once('.')
-        .map_or(source.file_name.as_str(), |(stem, _)| stem);
     let Frame {
         framework,
         file_name,
         start,
-    } = frame(language, stem, &name);
+    } = frame(language, source.stem(), &name);
     let start = match kind {
         ItemKind::Function => format!("{start}{}", first_assertion(language, &name)),
         _ => start,
@@ -55,19 +51,9 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> 
     if written.text.trim().is_empty() {
         return Err(TaskError::Nothing);
     }
-    let text = format!("{start}{}", written.text);
-    let text = match written.complete {
-        true => &text,
-        false => without_stump(&text, language),
-    };
-    let text = format!("{}\n", text.trim_end());
+    let text = written.as_file(&start, language);
     let mut notes = written.cut_short("the test");
-    let errors = syntax::errors(&text, language);
-    notes.extend(
-        errors
-            .iter()
-            .map(|error| format!("it does not parse: {error}")),
-    );
+    notes.extend(parse_notes(&text, language, "it"));
     Ok(Outcome {
         output: Output::Text {
             language_id: language.id(),

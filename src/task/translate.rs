@@ -1,7 +1,7 @@
 //! Translates code from one language to another, an item at a time.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Progress, Source, TaskError};
+use super::{Desk, Outcome, Output, Progress, Source, TaskError, parse_notes};
 use crate::language::Language;
 use crate::syntax::{Item, ItemKind, Parsed};
 
@@ -94,20 +94,11 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
     }
     (desk.observer)(Progress::Parts(parts.len(), parts.len()));
     let text = translation.text();
-    let errors = Parsed::new(&text, to).errors();
-    notes.extend(
-        errors
-            .iter()
-            .map(|error| format!("the translation does not parse: {error}")),
-    );
-    let stem = source
-        .file_name
-        .rsplit_once('.')
-        .map_or(source.file_name.as_str(), |(stem, _)| stem);
+    notes.extend(parse_notes(&text, to, "the translation"));
     Ok(Outcome {
         output: Output::Text {
             language_id: to.id(),
-            file_name: format!("{stem}.{}", to.extension()),
+            file_name: format!("{}.{}", source.stem(), to.extension()),
             text,
         },
         complete,
