@@ -443,7 +443,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use tokio::sync::mpsc::UnboundedSender;
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::*;
     use crate::model::tests::{manifest, tokenizer};
@@ -460,7 +460,43 @@ pub(crate) mod tests {
         /// Panics at the first pass with this token.
         pub(crate) panics_at: Option<u32>,
         /// Says that a pass begins, and waits for the word to go on, if the other end is there.
-        pub(crate) gate: Option<(UnboundedSender<()>, mpsc::Receiver<()>)>,
+        gate: Option<(UnboundedSender<()>, mpsc::Receiver<()>)>,
+    }
+
+    /// The two ends with which a test holds a model: passes that have begun, and the word to go on,
+    /// of which each pass takes one. Without the gate, the model goes on for ever.
+    pub(crate) struct Gate {
+        pub(crate) begun: UnboundedReceiver<()>,
+        pub(crate) go_on: mpsc::Sender<()>,
+    }
+
+    impl Gate {
+        pub(crate) fn before(model: &mut Model<Scripted>) -> Self {
+            let (begun_sender, begun) = unbounded_channel();
+            let (go_on, go_on_receiver) = mpsc::channel();
+            model.causal_lm.gate = Some((begun_sender, go_on_receiver));
+            Self { begun, go_on }
+        }
+    }
+
+    /// An engine that is ready, and stands still at the first pass that belongs to a request.
+    pub(crate) async fn gated(says: &str) -> (Engine, Gate) {
+        let mut model = scripted(says);
+        let mut gate = Gate::before(&mut model);
+        let engine = Engine::spawn(move |_| Ok::<_, String>(model));
+        let mut state = engine.state();
+        let warm = state.wait_for(|state| !matches!(state, EngineState::Loading(_)));
+        tokio::pin!(warm);
+        loop {
+            tokio::select! {
+                state = &mut warm => {
+                    assert!(matches!(*state.unwrap(), EngineState::Ready(_)));
+                    break;
+                }
+                Some(()) = gate.begun.recv() => gate.go_on.send(()).unwrap(),
+            }
+        }
+        (engine, gate)
     }
 
     /// What a scripted model keeps of its token sequences.

@@ -148,11 +148,10 @@ impl<M: CausalLm> Run<M> {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
     use crate::engine::stop::FinishReason;
-    use crate::engine::tests::{Scripted, scripted};
+    use crate::engine::tests::{Gate, Scripted, gated, scripted};
     use crate::engine::{Engine, EngineState, Request};
     use crate::model::tests::tokenizer;
 
@@ -293,29 +292,18 @@ mod tests {
 
     #[test]
     fn an_engine_that_ends_closes_the_channel() {
-        let (begun, _held) = unbounded_channel();
-        let (go_on, wait) = mpsc::channel();
         let mut model = scripted("a b");
-        model.causal_lm.gate = Some((begun, wait));
+        let gate = Gate::before(&mut model);
         let engine = Engine::spawn(move |_| Ok::<_, String>(model));
         let told = engine.perform(request(1));
-        drop((engine, go_on));
+        drop((engine, gate));
         assert_eq!(show(told), "");
     }
 
     /// Law: a completion comes between a task's passes.
     #[tokio::test]
     async fn a_completion_does_not_wait_for_a_task() {
-        let (begun, mut begins) = unbounded_channel();
-        let (go_on, wait) = mpsc::channel();
-        let mut model = scripted("a b c d e");
-        model.causal_lm.gate = Some((begun, wait));
-        let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-        while matches!(*engine.state().borrow(), EngineState::Loading(_)) {
-            let _ = go_on.send(());
-            tokio::task::yield_now().await;
-        }
-        // What was said too often lets as many passes go on.
+        let (engine, mut gate) = gated("a b c d e").await;
         let mut told = Vec::new();
         let events = engine.perform(request(1));
         let completion = engine.generate(Request {
@@ -332,12 +320,12 @@ mod tests {
         let response = loop {
             tokio::select! {
                 response = &mut completion => break response.unwrap(),
-                _ = begins.recv() => drop(go_on.send(())),
+                _ = gate.begun.recv() => drop(gate.go_on.send(())),
             }
             told.extend(events.try_iter());
         };
         assert_eq!(response.generations[0].finish_reason, FinishReason::Length);
-        drop(go_on);
+        drop(gate);
         let before = show(told);
         assert!(!before.contains("draw"), "{before}");
         assert!(show(events).ends_with("draw 0: \"a b c d e\", End\n"));

@@ -290,8 +290,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::engine::Engine;
-    use crate::engine::tests::scripted;
+    use crate::engine::tests::gated;
     use crate::lsp::client::Client as TestClient;
     use crate::server::tests::{TestServer, URI};
 
@@ -424,31 +423,20 @@ mod tests {
     #[tokio::test]
     async fn the_user_can_end_a_task() {
         for cancel in ["window/workDoneProgress/cancel", "$/cancelRequest"] {
-            let (begun, mut begins) = unbounded_channel();
-            let (go_on, wait) = std::sync::mpsc::channel();
-            let mut model = scripted(&"a b ".repeat(100));
-            model.causal_lm.gate = Some((begun, wait));
-            let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-            while matches!(*engine.state().borrow(), EngineState::Loading(_)) {
-                go_on.send(()).unwrap();
-                tokio::task::yield_now().await;
-            }
+            let (engine, mut gate) = gated(&"a b ".repeat(100)).await;
             let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
             server.open(FUNCTION).await;
             let id = server.task("interline.explain", 0, Value::Null).await;
             let begin = |params: &Value| params["value"]["kind"] == "begin";
             server.notification("$/progress", begin).await;
-            begins.recv().await.unwrap();
+            gate.begun.recv().await.unwrap();
             let params = match cancel {
                 "$/cancelRequest" => json!({ "id": id }),
                 _ => json!({ "token": "work" }),
             };
             server.notify(cancel, params).await;
-            // Whoever lets the model go on for ever is answered all the same.
-            tokio::spawn(async move {
-                while begins.recv().await.is_some() && go_on.send(()).is_ok() {}
-            });
             let answer = server.client.answer(id).await.unwrap();
+            drop(gate);
             assert_eq!(answer["error"]["code"], -32800, "{answer}");
             let end = |params: &Value| params["value"]["kind"] == "end";
             server.notification("$/progress", end).await;

@@ -3,15 +3,12 @@
 //! `start` begins a session, `open` opens a document with the cursor at `$0`, `ask` asks for ghost
 //! text there, and `end` shuts down by protocol and fails on an answer nobody waited for.
 
-use std::sync::mpsc;
-
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::engine::tests::{Scripted, scripted};
+use crate::engine::tests::{Scripted, gated, scripted};
 use crate::lsp::client::Client as TestClient;
 use crate::model::Model;
 
@@ -22,32 +19,6 @@ pub(super) struct TestServer {
     server: JoinHandle<bool>,
     cursor: Value,
     version: i32,
-}
-
-/// The two ends with which a test holds the model: passes that have begun, and the word to go on.
-struct Gate {
-    begun: UnboundedReceiver<()>,
-    go_on: mpsc::Sender<()>,
-}
-
-fn gated(says: &str) -> (Model<Scripted>, Gate) {
-    let mut model = scripted(says);
-    let (begun_sender, begun) = unbounded_channel();
-    let (go_on, go_on_receiver) = mpsc::channel();
-    model.causal_lm.gate = Some((begun_sender, go_on_receiver));
-    (model, Gate { begun, go_on })
-}
-
-impl Gate {
-    /// Lets the model warm up, and holds the first pass that belongs to a request.
-    async fn warm_up(&self, engine: &Engine) {
-        let state = engine.state();
-        while matches!(*state.borrow(), EngineState::Loading(_)) {
-            self.go_on.send(()).unwrap();
-            tokio::task::yield_now().await;
-        }
-        assert!(matches!(*state.borrow(), EngineState::Ready(_)));
-    }
 }
 
 impl TestServer {
@@ -355,9 +326,7 @@ async fn typing_through_needs_no_model() {
 /// Law (exactly one answer).
 #[tokio::test]
 async fn of_a_burst_only_the_last_has_items() {
-    let (model, gate) = gated("b = 2");
-    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-    gate.warm_up(&engine).await;
+    let (engine, gate) = gated("b = 2").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
     let mut bytes = Vec::new();
@@ -389,10 +358,7 @@ async fn of_a_burst_only_the_last_has_items() {
 /// Law (cancel reaches the model), and an answer for a request that was cancelled.
 #[tokio::test]
 async fn a_cancelled_request_ends_in_the_model() {
-    let (model, mut gate) = gated(&"b = 2 ".repeat(20));
-    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-    gate.warm_up(&engine).await;
-    while gate.begun.try_recv().is_ok() {}
+    let (engine, mut gate) = gated(&"b = 2 ".repeat(20)).await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
     let id = server.send().await;
@@ -418,9 +384,7 @@ async fn a_cancelled_request_ends_in_the_model() {
 /// Law (no stale item).
 #[tokio::test]
 async fn an_answer_for_an_older_text_is_null() {
-    let (model, gate) = gated("b = 2");
-    let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-    gate.warm_up(&engine).await;
+    let (engine, gate) = gated("b = 2").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
     let id = server.send().await;
@@ -468,7 +432,7 @@ async fn requests_see_the_edits_before_them() {
 
 #[tokio::test]
 async fn until_the_model_is_ready_the_answer_is_null() {
-    let (load, wait) = mpsc::channel::<()>();
+    let (load, wait) = std::sync::mpsc::channel::<()>();
     let engine = Engine::spawn(move |say| {
         say("loading the model");
         let _ = wait.recv();
