@@ -15,9 +15,11 @@ pub mod test;
 pub mod translate;
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
+use crate::completion::exclusion::Exclusion;
 use crate::engine::cancel::Cancel;
 use crate::engine::generate::Generation;
 use crate::engine::prompt::{Hole, PromptBuilder};
@@ -28,7 +30,7 @@ use crate::engine::{Engine, EngineError, Ready};
 use crate::language::Language;
 use crate::model::chat_template::ChatTemplateError;
 use crate::syntax::{Parsed, SyntaxError};
-use examples::Example;
+use examples::{Example, neighbours};
 use fix::Problem;
 use question::Question;
 
@@ -52,8 +54,13 @@ pub enum Task {
     Test,
     /// Mend these problems.
     Fix(Vec<Problem>),
-    /// Solve the problem that the source states, with so many programs in the source's language.
-    Solve(usize),
+    /// Solve the problem that the source states, with programs in the source's language.
+    Solve {
+        /// How many programs to draw.
+        draws: usize,
+        /// How many to answer with, at most.
+        best: usize,
+    },
 }
 
 impl Task {
@@ -67,19 +74,32 @@ impl Task {
             Self::Document => "document",
             Self::Test => "test",
             Self::Fix(_) => "fix",
-            Self::Solve(_) => "solve",
+            Self::Solve { .. } => "solve",
         }
     }
 
-    /// The folder of its examples, if it can learn from some: what goes on in a file has the file.
-    #[must_use]
-    pub fn examples(&self) -> Option<&'static str> {
-        match self {
-            Self::Generate | Self::Document | Self::Solve(_) => None,
-            Self::Translate(_) | Self::Write(_) | Self::Explain | Self::Test | Self::Fix(_) => {
-                Some(self.name())
-            }
+    /// What it can learn from, the nearest first: the workspace's examples, and for a translation what
+    /// stands beside the file in both languages. What goes on in a file has the file.
+    ///
+    /// # Errors
+    ///
+    /// When the workspace's examples are not as they must be.
+    pub fn examples(
+        &self,
+        source: &Source,
+        file: Option<&Path>,
+        workspace: Option<&Path>,
+        exclusion: &Exclusion,
+    ) -> Result<Vec<Example>, TaskError> {
+        let mut found = match (self, workspace) {
+            (Self::Generate | Self::Document | Self::Solve { .. }, _) | (_, None) => Vec::new(),
+            (_, Some(workspace)) => examples::examples(workspace, exclusion, self.name())?,
+        };
+        if let (Self::Translate(to), Some(file)) = (self, file) {
+            found.extend(neighbours(file, source.language, *to, exclusion));
         }
+        examples::sort(&mut found, &source.text);
+        Ok(found)
     }
 
     /// Does it.
@@ -96,7 +116,7 @@ impl Task {
             Self::Document => document::document(desk, source),
             Self::Test => test::test(desk, source),
             Self::Fix(problems) => fix::fix(desk, source, problems),
-            Self::Solve(draws) => solve::solve(desk, source, *draws),
+            Self::Solve { draws, best } => solve::solve(desk, source, *draws, *best),
         }
     }
 }
@@ -166,10 +186,15 @@ pub enum Output {
 pub enum Progress<'a> {
     /// A part of an answer, as the model writes it.
     Text(&'a str),
-    /// So many of so many parts are done.
-    Parts(usize, usize),
-    /// How it goes, in words.
-    Message(&'a str),
+    /// So much is done.
+    Done {
+        /// Parts that are done.
+        done: usize,
+        /// Parts there are.
+        all: usize,
+        /// The same in words, or what is known of them.
+        message: &'a str,
+    },
 }
 
 /// Why a task has no outcome.

@@ -11,7 +11,6 @@ use crate::completion::exclusion::Exclusion;
 use crate::config::{Config, Options};
 use crate::engine::cancel::Cancel;
 use crate::language::Language;
-use crate::task::examples::examples;
 use crate::task::fix::Problem;
 use crate::task::{Desk, Output, Progress, Source, Task};
 
@@ -89,6 +88,9 @@ pub struct Solve {
     /// How many programs to draw
     #[arg(long, value_name = "N", default_value_t = 20)]
     draws: usize,
+    /// How many programs to print: one each of the groups that do the same, the largest first
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    best: usize,
     #[command(flatten)]
     how: How,
 }
@@ -154,7 +156,7 @@ impl Place {
     }
 
     pub(super) async fn perform(&self, task: Task, options: Options) -> anyhow::Result<bool> {
-        perform(options, &self.how, task, self.source()?).await
+        perform(options, &self.how, task, self.source()?, Some(&self.file)).await
     }
 }
 
@@ -173,7 +175,14 @@ impl Generate {
                 text: String::new(),
                 selection: 0..0,
             };
-            return perform(options, &self.how, Task::Write(prompt.clone()), source).await;
+            return perform(
+                options,
+                &self.how,
+                Task::Write(prompt.clone()),
+                source,
+                None,
+            )
+            .await;
         }
         let place = self.file.as_ref().zip(self.line);
         let (file, line) = place.context("name a file and a line")?;
@@ -184,7 +193,7 @@ impl Generate {
             selection: start..start,
             ..source
         };
-        perform(options, &self.how, Task::Generate, source).await
+        perform(options, &self.how, Task::Generate, source, None).await
     }
 }
 
@@ -198,7 +207,7 @@ impl Fix {
             })
         };
         let problems: anyhow::Result<_> = self.problems.iter().map(problem).collect();
-        perform(options, &self.place.how, Task::Fix(problems?), source).await
+        perform(options, &self.place.how, Task::Fix(problems?), source, None).await
     }
 }
 
@@ -206,11 +215,16 @@ impl Solve {
     /// Who runs this command wants programs to be run, so nobody is asked.
     pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
         ensure!(self.draws > 0, "at least one program must be drawn");
+        ensure!(self.best > 0, "at least one program must be printed");
         let mut source = source(&self.file, Some(self.to))?;
         if self.file == Path::new("-") {
             source.file_name = "problem.md".to_owned();
         }
-        perform(options, &self.how, Task::Solve(self.draws), source).await
+        let task = Task::Solve {
+            draws: self.draws,
+            best: self.best,
+        };
+        perform(options, &self.how, task, source, None).await
     }
 }
 
@@ -261,21 +275,20 @@ async fn perform(
     how: &How,
     task: Task,
     mut source: Source,
+    file: Option<&Path>,
 ) -> anyhow::Result<bool> {
     let config = Config::from(options);
     let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
-    let examples = match task.examples() {
-        Some(folder) => examples(Path::new("."), &exclusion, folder, &source.text)?,
-        None => Vec::new(),
-    };
+    // Beside the standard input nothing stands.
+    let file = file.filter(|file| *file != Path::new("-"));
+    let examples = task.examples(&source, file, Some(Path::new(".")), &exclusion)?;
     let engine = start_engine(&config);
     let ready = ready(&engine).await?;
     let terminal = std::io::stderr().is_terminal();
     // Nothing else is to be done on this thread.
     let mut observer = |progress: Progress<'_>| {
         match progress {
-            Progress::Parts(done, all) if terminal => say(&format!("{done} of {all} parts")),
-            Progress::Message(message) if terminal => say(message),
+            Progress::Done { message, .. } if terminal => say(message),
             // Whoever reads the text at the end need not read it twice.
             _ => {}
         }

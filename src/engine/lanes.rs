@@ -7,7 +7,7 @@ use super::sampler::Sampling;
 use super::stop::{Scope, StopCriteria};
 use crate::model::{CausalLm, ForwardError, Model};
 
-/// Texts that are written in one batch. A pass over 16 lanes takes the time of three over one
+/// Texts that are written in one batch. To write 16 takes seven times as long as to write one
 /// (`benches/model.rs`): the weights are read once for all.
 ///
 /// A lane whose text is done goes back to the prompt's end, which costs nothing, and draws the next.

@@ -125,7 +125,10 @@ impl TaskArguments {
                 "" => Task::Generate,
                 words => Task::Write(words.to_owned()),
             },
-            "solve" => Task::Solve(DRAWS),
+            "solve" => Task::Solve {
+                draws: DRAWS,
+                best: 1,
+            },
             "explain" => Task::Explain,
             "document" => Task::Document,
             "test" => Task::Test,

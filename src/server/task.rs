@@ -20,7 +20,6 @@ use crate::engine::cancel::Cancel;
 use crate::engine::{EngineState, Ready};
 use crate::language::Language;
 use crate::lsp::task::{self, ProgressParams, SOLVE, TaskArguments};
-use crate::task::examples::examples;
 use crate::task::{Desk, HEARD, Progress, TaskError};
 
 /// The tasks at work whose progress the client is told.
@@ -89,7 +88,8 @@ impl Server {
             Error::invalid_params(format!("{} is not open", arguments.uri.as_str()))
         })?;
         let settings = session.completer.settings();
-        if let Some(pattern) = settings.exclusion.of(&snapshot.path()) {
+        let path = snapshot.path().into_owned();
+        if let Some(pattern) = settings.exclusion.of(&path) {
             return Err(failed(format!(
                 "files that match {pattern} are not shown to the model"
             )));
@@ -101,7 +101,7 @@ impl Server {
         if command == SOLVE && !self.may_run().await? {
             return Ok(None);
         }
-        let workspace = session.workspace_of(&snapshot.path());
+        let workspace = session.workspace_of(&path);
 
         let cancel = Cancel::default();
         let guard = cancel.on_drop();
@@ -130,24 +130,20 @@ impl Server {
             }
         };
         let work = tokio::task::spawn_blocking(move || {
-            let examples = match workspace.zip(thread_task.examples()) {
-                Some((workspace, folder)) => {
-                    examples(&workspace, &settings.exclusion, folder, &thread_source.text)?
-                }
-                None => Vec::new(),
-            };
+            let examples = thread_task.examples(
+                &thread_source,
+                Some(&path),
+                workspace.as_deref(),
+                &settings.exclusion,
+            )?;
             let mut observer = |progress: Progress<'_>| {
                 let told = match progress {
                     Progress::Text(text) => News::Text(text.to_owned()),
-                    Progress::Parts(done, all) => {
+                    Progress::Done { done, all, message } => {
                         let percentage = 100 * done / all.max(1);
-                        let message = format!("{done} of {all} parts");
                         News::Report(
                             json!({ "kind": "report", "percentage": percentage, "message": message }),
                         )
-                    }
-                    Progress::Message(message) => {
-                        News::Report(json!({ "kind": "report", "message": message }))
                     }
                 };
                 // Whoever asked may be gone.

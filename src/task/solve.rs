@@ -79,29 +79,47 @@ impl std::fmt::Display for Evidence {
     }
 }
 
-/// Solves the problem that `source` states with `draws` programs, and answers with the best one and the
-/// evidence.
+/// Solves the problem that `source` states with `draws` programs, and answers with the evidence and the
+/// `best` programs at most: one of each cluster, the largest first.
 ///
 /// # Errors
 ///
 /// See [`TaskError`]. Without a sandbox nothing is drawn.
-pub fn solve(desk: &mut Desk<'_>, source: &Source, draws: usize) -> Result<Outcome, TaskError> {
+pub fn solve(
+    desk: &mut Desk<'_>,
+    source: &Source,
+    draws: usize,
+    best: usize,
+) -> Result<Outcome, TaskError> {
     let language = source.language;
     let problem = Problem::read(Path::new(&source.file_name), &source.text, language)?;
     let judge = Judge::find(language)?;
     let evidence = evidence(desk, &problem, &judge, draws)?;
     let mut notes = vec![evidence.to_string()];
-    let best = evidence.clusters.into_iter().next();
-    let complete = best.is_some();
+    let complete = !evidence.clusters.is_empty();
     if !complete {
         notes.push("no program passes the examples; this is the first one that parses".to_owned());
     }
-    let text = best.map(|cluster| cluster.program).or(evidence.first);
+    let text = match evidence.clusters.len().min(best) {
+        0 => evidence.first.ok_or(TaskError::Nothing)?,
+        1 => evidence.clusters[0].program.clone(),
+        shown => {
+            let comment = language.line_comment();
+            let clusters = evidence.clusters[..shown].iter().enumerate();
+            let headed = clusters.map(|(at, Cluster { program, size, .. })| {
+                let number = at + 1;
+                format!(
+                    "{comment} {number} of {shown}: {size} drawn programs do the same.\n{program}"
+                )
+            });
+            headed.collect::<Vec<_>>().join("\n\n")
+        }
+    };
     Ok(Outcome {
         output: Output::Text {
             language_id: language.id(),
             file_name: format!("solution.{}", language.extension()),
-            text: text.ok_or(TaskError::Nothing)?,
+            text,
         },
         complete,
         notes,
@@ -123,7 +141,13 @@ fn evidence(
     let mut trial = Trial::new(problem, judge);
     draw(desk, problem, draws, |observer, _, program| {
         trial.add(program, &|| cancel.is_cancelled())?;
-        observer(Progress::Message(&trial.evidence.to_string()));
+        let done = trial.evidence.drawn;
+        let message = &trial.evidence.to_string();
+        observer(Progress::Done {
+            done,
+            all: draws,
+            message,
+        });
         Ok(())
     })?;
     Ok(trial.evidence())

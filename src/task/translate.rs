@@ -53,7 +53,7 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
     let mut translation = Translation::new(to);
     let mut complete = true;
     for (done, item) in parts.iter().enumerate() {
-        (desk.observer)(Progress::Parts(done, parts.len()));
+        tell(desk, done, parts.len());
         let part = code[item.range.clone()].trim_matches('\n').trim_end();
         let line = first_line + code[..item.range.start].matches('\n').count();
         let name = item.name.as_deref().unwrap_or("the code");
@@ -92,7 +92,7 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
             translation.leave_out(name, line);
         }
     }
-    (desk.observer)(Progress::Parts(parts.len(), parts.len()));
+    tell(desk, parts.len(), parts.len());
     let text = translation.text();
     notes.extend(parse_notes(&text, to, "the translation"));
     Ok(Outcome {
@@ -104,6 +104,11 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
         complete,
         notes,
     })
+}
+
+fn tell(desk: &mut Desk<'_>, done: usize, all: usize) {
+    let message = &format!("{done} of {all} parts");
+    (desk.observer)(Progress::Done { done, all, message });
 }
 
 /// How a function begins, where its name is the first thing it says: a small model then writes one and

@@ -215,7 +215,8 @@ fn a_mended_file_parses_no_worse() {
 #[test]
 fn a_problem_is_solved_and_the_evidence_counted() {
     let stub = "def double(x):\n    \"\"\"Return x times two.\n\n    >>> double(2)\n    4\n    >>> double(5)\n    10\n    \"\"\"\n";
-    let outcome = perform(&Task::Solve(8), &source("double.py", stub)).unwrap();
+    let task = Task::Solve { draws: 8, best: 3 };
+    let outcome = perform(&task, &source("double.py", stub)).unwrap();
     assert!(outcome.complete, "{outcome:?}");
     assert!(
         text(&outcome).starts_with(stub.trim_end()),

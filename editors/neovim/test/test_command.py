@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import CLASS, PLUGIN, USE_PLUGIN, nvim_binary, scripted, until
+from conftest import CLASS, EXAMPLES, PLUGIN, USE_PLUGIN, nvim_binary, scripted, until
 
 AREA = CLASS + "    def area(self):\n        return $0\n"
 
@@ -151,6 +151,70 @@ def test_a_task_changes_the_buffer_and_undo_takes_it_back(editor):
     assert re.fullmatch(r'    """Return .*"""', comment)
     editor.nvim.command("undo")
     assert editor.buffer() == FUNCTION.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "filetype", "pattern"),
+    [
+        ("explain", "markdown", r"\w+ \w+ \w+"),
+        ("test", "python", r"from a import area\n\n\ndef test_area\(\):\n    assert area\("),
+        ("generate a function that adds two numbers", "python", r"(?s).*def "),
+    ],
+)
+def test_a_task_answers_in_a_window_of_its_own(editor, task, filetype, pattern):
+    editor.open("$0" + FUNCTION)
+    editor.interline(task)
+    until(lambda: not editor.nvim.current.buffer.name)
+    assert editor.nvim.current.buffer.options["filetype"] == filetype
+    assert re.match(pattern, editor.buffer())
+
+
+def test_code_is_generated_from_the_comment_at_the_cursor(editor):
+    comment = "import math\n\n# Returns the largest of three numbers."
+    editor.open(comment + "$0\n")
+    editor.interline("generate")
+    until(lambda: editor.buffer() != comment)
+    assert editor.buffer().startswith(comment + "\ndef ")
+    editor.nvim.command("undo")
+    assert editor.buffer() == comment
+
+
+def test_what_the_diagnostics_say_is_mended(editor):
+    wrong = FUNCTION.replace("* height", "* heigth")
+    editor.open(wrong.replace("    ", "    $0"))
+    found = "{ lnum = 1, col = 19, message = \"undefined name 'heigth'\" }"
+    editor.lua(f"vim.diagnostic.set(vim.api.nvim_create_namespace('test'), 0, {{ {found} }})")
+    editor.interline("fix")
+    until(lambda: editor.buffer() != wrong.rstrip("\n"))
+
+
+@pytest.mark.parametrize("choice", ["Run them", None])
+def test_programs_run_only_with_leave(editor, choice):
+    problem = (EXAMPLES / "double.py").read_text()
+    editor.open("$0" + problem, "double.py")
+    # Stands for the user at the menu of messages.
+    editor.lua(
+        """local choice = ...
+        vim.ui.select = function(items, options, done)
+          _G.asked = options.prompt
+          for _, item in ipairs(items) do
+            if item.title == choice then return done(item) end
+          end
+          done(nil)
+        end""",
+        choice,
+    )
+    editor.interline("solve")
+    asked = until(lambda: editor.lua("return _G.asked"))
+    assert "run programs that the model writes" in asked
+    if choice:
+        until(lambda: not editor.nvim.current.buffer.name, seconds=60)
+        assert editor.buffer().startswith(problem.rstrip("\n"))
+        assert "20 drawn" in editor.hear("clusters of")
+    else:
+        until(editor.idle)
+        assert editor.buffer() == problem.rstrip("\n")
+        assert "drawn" not in editor.heard()
 
 
 def test_what_a_task_cannot_do_is_said(editor):

@@ -1,9 +1,11 @@
 // Tasks in the real VS Code: from the palette, with the real server and model.
 
 import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { closeBrowser, Editor, until } from './editor.mjs';
+import { closeBrowser, Editor, root, until } from './editor.mjs';
 
 const FUNCTION = 'def area(width, height):\n    return width * height\n';
 
@@ -51,6 +53,86 @@ test('a comment is written into the file, and undo takes it back', async () => {
   assert.equal(await editor.serverText(), await editor.text());
   await editor.key('Control+z');
   await editor.seeText(FUNCTION);
+});
+
+/** Waits for a new document that a task has written, answers its text, and puts it away. */
+async function written(languageId) {
+  await until(() =>
+    editor.eval(
+      `const { document } = vscode.window.activeTextEditor ?? {};
+       return document?.isUntitled && document.languageId === a[0]`,
+      languageId,
+    ),
+  );
+  const text = await editor.text();
+  await editor.command('workbench.action.revertAndCloseActiveEditor');
+  return text;
+}
+
+test('code is explained in a document of its own', async () => {
+  await editor.open('explain.py', `$0${FUNCTION}`);
+  await run('explain');
+  assert.match(await written('markdown'), /\w+ \w+ \w+/);
+});
+
+test('a test is written into a document of its own', async () => {
+  await editor.open('shapes.py', `$0${FUNCTION}`);
+  await run('test');
+  assert.match(await written('python'), /^from shapes import area\n\n\ndef test_area\(\):\n {4}assert area\(/);
+});
+
+test('code is generated from the comment at the cursor, and undo takes it back', async () => {
+  const comment = 'import math\n\n# Returns the largest of three numbers.';
+  await editor.open('generate.py', `${comment}$0\n`);
+  await run('generate');
+  await editor.page.getByPlaceholder('what the comment at the cursor says').waitFor();
+  await editor.key('Enter');
+  await until(async () => (await editor.text()) !== `${comment}\n`);
+  assert.ok((await editor.text()).startsWith(`${comment}\ndef `), await editor.text());
+  await editor.key('Control+z');
+  await editor.seeText(`${comment}\n`);
+});
+
+test('code is generated from what is typed', async () => {
+  await editor.open('typed.py', '$0');
+  await run('generate');
+  await editor.page.getByPlaceholder('what the comment at the cursor says').waitFor();
+  await editor.type('a function that adds two numbers');
+  await editor.key('Enter');
+  assert.match(await written('python'), /def /);
+  assert.equal(await editor.text(), '');
+});
+
+test('what the diagnostics say is mended', async () => {
+  const wrong = FUNCTION.replace('* height', '* heigth');
+  await editor.open('fix.py', `$0${wrong}`);
+  await editor.eval(
+    `const { document, selection } = vscode.window.activeTextEditor;
+     globalThis.wrong = vscode.languages.createDiagnosticCollection('test');
+     const problem = new vscode.Diagnostic(new vscode.Range(1, 19, 1, 25), "undefined name 'heigth'");
+     globalThis.wrong.set(document.uri, [problem]);
+     vscode.window.activeTextEditor.selection = new vscode.Selection(1, 0, 1, 0);`,
+  );
+  await run('fix');
+  await until(async () => (await editor.text()) !== wrong);
+  assert.equal(await editor.serverText(), await editor.text());
+});
+
+test('a problem is solved when the user lets the programs run', async () => {
+  const problem = fs.readFileSync(path.join(root, 'examples/double.py'), 'utf8');
+  await editor.open('double.py', `$0${problem}`);
+  await run('solve');
+  const question = 'run programs that the model writes';
+  await editor.notification(question);
+  await editor.page.getByRole('button', { name: 'Run them' }).click();
+  assert.ok((await written('python')).startsWith(problem));
+  assert.match(await editor.notification('20 drawn'), /clusters of \d/);
+  // Without leave nothing is run, and nothing is said.
+  await editor.command('notifications.clearAll');
+  await run('solve');
+  await editor.notification(question);
+  await editor.command('notifications.clearAll');
+  assert.equal(await editor.text(), problem);
 });
 
 test('what cannot be done is said', async () => {

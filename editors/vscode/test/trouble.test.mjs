@@ -168,6 +168,14 @@ test('in a folder that is not trusted, nothing of it is run', async () => {
       assert.equal(await setting(name), null, name);
     }
     assert.ok(!fs.existsSync(path.join(editor.home, 'evil-ran')));
+    // Nor what the model writes to its problems, however solve is called.
+    await editor.open('double.py', `$0${fs.readFileSync(path.join(root, 'examples/double.py'), 'utf8')}`);
+    const refusal = await editor.eval(
+      `const { document } = vscode.window.activeTextEditor;
+       const solve = vscode.commands.executeCommand('interline.solve', { uri: document.uri.toString() });
+       return solve.then(() => '', (error) => String(error));`,
+    );
+    assert.match(refusal, /trust/);
   } finally {
     await editor.close();
   }
