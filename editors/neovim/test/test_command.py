@@ -158,7 +158,7 @@ def test_a_task_changes_the_buffer_and_undo_takes_it_back(editor):
     [
         ("explain", "markdown", r"\w+ \w+ \w+"),
         ("test", "python", r"from a import area\n\n\ndef test_area\(\):\n    assert area\("),
-        ("generate a function that adds two numbers", "python", r"(?s).*def "),
+        ("generate a function that adds two numbers", "python", r"def "),
     ],
 )
 def test_a_task_answers_in_a_window_of_its_own(editor, task, filetype, pattern):
@@ -166,7 +166,7 @@ def test_a_task_answers_in_a_window_of_its_own(editor, task, filetype, pattern):
     editor.interline(task)
     until(lambda: not editor.nvim.current.buffer.name)
     assert editor.nvim.current.buffer.options["filetype"] == filetype
-    assert re.match(pattern, editor.buffer())
+    assert re.search(pattern, editor.buffer())
 
 
 def test_code_is_generated_from_the_comment_at_the_cursor(editor):
