@@ -1,0 +1,224 @@
+"""The training's laws, on a tiny model and, where it counts, on the shipped one."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from tokenizers import Tokenizer
+
+TRAINING = pathlib.Path(__file__).parents[1]
+SHIPPED = TRAINING.parent / "smollm2-135m-fim"
+EXAMPLES = TRAINING.parents[1] / "examples"
+sys.path.insert(0, str(TRAINING))
+
+import data  # noqa: E402
+from decoder import HEAD, LINEARS, Decoder  # noqa: E402
+from holes import KINDS, Hole, Layout, Stream, cut  # noqa: E402
+from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
+
+TEXT = (EXAMPLES / "inventory.py").read_text()
+TOKENIZER = Tokenizer.from_file(str(SHIPPED / "tokenizer.json"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A model folder with two layers of one head: only its weights, as only they are read."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    tensors = {"cos_cache": np.ones((512, HEAD // 2)), "sin_cache": np.zeros((512, HEAD // 2))}
+    shapes = {"attn.qkv_proj": 3 * HEAD, "attn.o_proj": HEAD, "mlp.gate_proj": HEAD, "mlp.up_proj": HEAD}
+    matrices = {"lm_head.MatMul.weight": TOKENIZER.get_vocab_size()}
+    for layer in range(2):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"model.layers.{layer}.{norm}.weight"] = np.ones(HEAD)
+        for linear in LINEARS:
+            matrices[f"model.layers.{layer}.{linear}.MatMul.weight"] = shapes.get(linear, HEAD)
+    tensors["model.layers.2.final_norm_layernorm.weight"] = np.ones(HEAD)
+    tensors = {name: values.astype(np.float32) for name, values in tensors.items()}
+    for name, rows in matrices.items():
+        blocks, scales = quantise(0.1 * rng.standard_normal((rows, HEAD), np.float32))
+        tensors[name + QUANTISED], tensors[name + SCALE] = blocks, scales
+    graph = helper.make_graph([], "tiny", [], [], [numpy_helper.from_array(v, n) for n, v in tensors.items()])
+    onnx.save(
+        helper.make_model(graph),
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    for name in ("tokenizer.json", "model.toml"):
+        shutil.copy(SHIPPED / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    files = [{"name": file.name, "text": file.read_text()} for file in sorted(EXAMPLES.glob("*.py"))]
+    for part in ("train", "held_out"):
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(file) + "\n" for file in files))
+    return folder
+
+
+def train(corpus, run, tiny, *more):
+    command = [sys.executable, TRAINING / "train.py", corpus, run, "--model", tiny, "--steps", 12, "--every", 4]
+    command += ["--batch", 2, "--context", 96, "--rank", 4, "--holes", 1, *more]
+    # With one thread sums are added in one order.
+    return subprocess.Popen([str(word) for word in command], env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def entries(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, corpus, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(corpus, whole, tiny).wait() == 0
+    # Behind a checkpoint and some steps that are in none.
+    process = train(corpus, killed, tiny)
+    for line in process.stdout:
+        if line.startswith('{"step": 6,'):
+            process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert train(corpus, killed, tiny).wait() == 0
+    assert entries(killed) == entries(whole)
+    # It does learn.
+    assert [entry["step"] for entry in entries(whole) if "loss" in entry] == list(range(1, 13))
+
+
+def test_other_settings_do_not_go_on(tiny, corpus, tmp_path):
+    assert train(corpus, tmp_path, tiny).wait() == 0
+    process = train(corpus, tmp_path, tiny, "--seed", 1)
+    said, _ = process.communicate()
+    assert process.returncode != 0 and "other settings" in said
+
+
+def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "model"
+    assert train(corpus, run, tiny, "--order", "psm").wait() == 0
+    export = [sys.executable, TRAINING / "export.py", run, folder, "--model", tiny]
+    assert subprocess.run(export).returncode == 0
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    markers = [TOKENIZER.token_to_id(marker) for marker in Layout.MARKERS]
+    decoder = Decoder(Graph(tiny).read(), 4, markers)
+    decoder.load_state_dict(state["decoder"])
+    written = Graph(folder).read()
+    for name, values in decoder.merged().items():
+        steps = np.abs(values.reshape(len(values), -1, 64)).max(-1) / 127
+        off = np.abs(written[name] - values).reshape(len(values), -1, 64).max(-1)
+        assert (off <= 0.5001 * steps).all(), name
+    assert 'order = "psm"' in (folder / "model.toml").read_text()
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
+    assert "is there already" in subprocess.run(export, capture_output=True, text=True).stderr
+
+
+def test_the_decoder_is_that_of_the_graph():
+    ids = np.array([TOKENIZER.encode(TEXT).ids[:120]])
+    session = onnxruntime.InferenceSession(str(SHIPPED / "model.onnx"))
+    past = {
+        place.name: np.zeros((1, 3, 0, HEAD), np.float32)
+        for place in session.get_inputs()
+        if place.name.startswith("past_key_values")
+    }
+    given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "num_logits_to_keep": np.array(0), **past}
+    expected = torch.from_numpy(session.run(["logits"], given)[0])
+    with torch.no_grad():
+        logits = Decoder(Graph(SHIPPED).read(), 1)(torch.from_numpy(ids))
+    losses = [torch.nn.functional.cross_entropy(l[0, :-1], torch.from_numpy(ids[0, 1:])).item() for l in (logits, expected)]
+    # The graph rounds activations to 8 bits, and this does not.
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_holes_are_what_their_kind_says():
+    text = "def f(x):\n    y = x\n    return y\n"
+    checks = {
+        "line": lambda hole: hole.prefix.endswith("\n") or not hole.prefix,
+        "indented": lambda hole: hole.middle == hole.middle.lstrip() and hole.suffix.startswith("\n"),
+        "rest": lambda hole: hole.suffix.startswith("\n") and "\n" not in hole.middle,
+        "span": lambda hole: not hole.suffix.startswith("\n") and "\n" not in hole.middle,
+        "block": lambda hole: "\n" in hole.middle,
+    }
+    assert checks.keys() == KINDS.keys()
+    rng = random.Random(0)
+    for kind, holds in checks.items():
+        for _ in range(200):
+            hole = cut("a.py", text, kind, rng)
+            if hole:
+                assert hole.prefix + hole.middle + hole.suffix == text
+                assert holds(hole), hole
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("spm", "<filename>a.py\n<fim_suffix>c<fim_prefix>a<fim_middle>b<|endoftext|>"),
+        ("psm", "<filename>a.py\n<fim_prefix>a<fim_suffix>c<fim_middle>b<|endoftext|>"),
+    ],
+)
+def test_a_sample_is_laid_out_as_the_server_does(order, expected):
+    layout = Layout(TOKENIZER, order, 64, 0.25)
+    sample = layout.lay(Hole("rest", "a.py", "a", "b", "c"))
+    assert TOKENIZER.decode(sample.ids, skip_special_tokens=False) == expected
+    assert sample.weights == [0.25] * (len(sample.ids) - 2) + [1.0] * 2
+    assert TOKENIZER.decode(sample.ids[sample.middle : sample.end]) == "b"
+    without = layout.lay(Hole("rest", "a.py", "a", "b", "c"), with_suffix=False)
+    assert len(without.ids) == len(sample.ids) - 1
+
+
+def test_samples_fit_the_context_and_depend_on_seed_and_step_alone():
+    layout = Layout(TOKENIZER, "spm", 96, 0.25)
+    files = [{"name": "inventory.py", "text": TEXT}]
+    stream = Stream(files, layout, dict.fromkeys(KINDS, 1.0), 0)
+    batch = stream.batch(3, 40)
+    assert {sample.kind for sample in batch} == set(KINDS)
+    assert all(len(sample.ids) <= 96 for sample in batch)
+    assert Stream(files, layout, dict.fromkeys(KINDS, 1.0), 0).batch(3, 40) == batch
+    assert stream.batch(4, 40) != batch
+
+
+@pytest.mark.parametrize(
+    ("declared", "licence"),
+    [
+        (["MIT"], "MIT"),
+        (["GPL-3.0 OR MIT"], "MIT"),
+        (["MIT/Apache-2.0"], "MIT"),
+        (["GPL-3.0-only"], None),
+        (["MIT AND GPL-3.0"], None),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_only_permissive_licences_are_taken(declared, licence):
+    assert data.permitted(declared, ["MIT", "Apache-2.0"]) == licence
+
+
+CODE = "".join(f"def f{n}(x):\n    return x + {n}\n\n\n" for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("a.py", CODE, CODE),
+        ("a.py", "# Copyright somebody\n# All rights reserved\n\n" + CODE, CODE),
+        ("a.txt", CODE, None),
+        ("a.min.js", CODE, None),
+        ("a.js", "x" * 1000, None),
+        ("a.py", "# This file is auto-generated\n" + CODE, None),
+        ("a.py", "x = 1\n", None),
+    ],
+)
+def test_what_nobody_wrote_by_hand_is_left_out(path, text, expected):
+    assert data.wanted(path, text) == expected

@@ -1,0 +1,204 @@
+"""Teaches a model folder to fill holes: `python train.py CORPUS RUN`.
+
+Killed at any time, the same command goes on from the last checkpoint, and its losses are those of a run
+that was not killed.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import time
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn import functional
+
+from decoder import Decoder
+from holes import IGNORED, KINDS, Layout, Stream, held_out_holes
+from weights import Graph
+
+HERE = pathlib.Path(__file__).parent
+
+
+def options(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("corpus", type=pathlib.Path, help="the folder that data.py has written")
+    parser.add_argument("run", type=pathlib.Path, help="the folder for checkpoints and the log")
+    parser.add_argument("--model", type=pathlib.Path, default=HERE.parent / "smollm2-135m-fim", help="to begin with")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=8, help="samples a step")
+    parser.add_argument("--context", type=int, default=288, help="tokens a sample")
+    parser.add_argument("--rank", type=int, default=32, help="of the learned change of each matrix")
+    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate, after the warm-up")
+    parser.add_argument("--warm-up", type=int, default=20, help="steps")
+    parser.add_argument("--order", choices=("spm", "psm"), default="spm")
+    parser.add_argument("--other-weight", type=float, default=0.25, help="of the loss outside the middle")
+    parser.add_argument("--kinds", type=shares, default="line=3,rest=3,indented=1,block=2,span=1", help="their shares")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=50, help="steps between two checkpoints")
+    parser.add_argument("--holes", type=int, default=16, help="held-out holes of each kind for an evaluation")
+    return parser.parse_args(arguments)
+
+
+def shares(text):
+    """`line=3,span=1` as a dictionary."""
+    parts = dict(part.split("=") for part in text.split(","))
+    if unknown := parts.keys() - KINDS.keys():
+        raise argparse.ArgumentTypeError(f"unknown kinds {sorted(unknown)}; known are {', '.join(KINDS)}")
+    return {kind: float(share) for kind, share in parts.items()}
+
+
+def read(file):
+    with open(file, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def losses(decoder, samples):
+    """The loss of each token in nats [samples, length - 1], and its weight."""
+    length = max(len(sample.ids) for sample in samples)
+    ids = torch.tensor([sample.ids + [IGNORED] * (length - len(sample.ids)) for sample in samples])
+    weights = torch.tensor([sample.weights + [0.0] * (length - len(sample.ids)) for sample in samples])
+    logits = decoder(ids[:, :-1])
+    loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return loss.view(ids.shape[0], -1), weights[:, 1:]
+
+
+@torch.no_grad()
+def evaluate(decoder, layout, holes):
+    """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
+    middle and at the end token, for each kind and for all."""
+    table = {}
+    for kind in [*KINDS, "all"]:
+        row = {}
+        chosen = [hole for hole in holes if kind in (hole.kind, "all")]
+        # In a short context a kind may have no hole that fits.
+        if not chosen:
+            continue
+        for arm, with_suffix in (("with", True), ("without", False)):
+            middle, end, tokens = 0.0, 0.0, 0
+            for hole in chosen:
+                sample = layout.lay(hole, with_suffix)
+                loss = losses(decoder, [sample])[0][0]
+                middle += loss[sample.middle - 1 : sample.end - 1].sum().item()
+                end += loss[sample.end - 1].item()
+                tokens += sample.end - sample.middle
+            row[arm] = middle / tokens
+            row[f"end {arm}"] = end / len(chosen)
+        row["gain"] = row["without"] - row["with"]
+        row["end gain"] = row["end without"] - row["end with"]
+        table[kind] = {name: round(value, 3) for name, value in row.items()}
+    return table
+
+
+class Run:
+    """A training run, and what of it survives a kill."""
+
+    def __init__(self, options):
+        self.options = options
+        self.layout = Layout(
+            Tokenizer.from_file(str(options.model / "tokenizer.json")),
+            options.order,
+            options.context,
+            options.other_weight,
+        )
+        torch.manual_seed(options.seed)
+        markers = (self.layout.file, self.layout.prefix, self.layout.suffix, self.layout.middle, self.layout.end)
+        self.decoder = Decoder(Graph(options.model).read(), options.rank, markers)
+        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), lr=options.rate, weight_decay=0.0)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.rate)
+        files = read(options.corpus / "train.jsonl")
+        self.stream = Stream(files, self.layout, options.kinds, options.seed)
+        held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes, options.seed)
+        self.held_out = [hole for hole in held_out if self.layout.lay(hole)]
+        self.step = 0
+        options.run.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = options.run / "checkpoint.pt"
+        self.log = options.run / "log.jsonl"
+
+    def rate(self, step):
+        """The share of the learning rate: up in a line, and down to a tenth along a cosine."""
+        options = self.options
+        if step < options.warm_up:
+            return (step + 1) / options.warm_up
+        done = (step - options.warm_up) / max(1, options.steps - options.warm_up)
+        return 0.1 + 0.45 * (1 + torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item())
+
+    def resume(self):
+        """Goes back to the last checkpoint, if there is one, and forgets what was logged after it."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, weights_only=True)
+        learned = settings(self.options)
+        if state["settings"] != learned:
+            raise SystemExit(f"{self.checkpoint} was made with other settings: {state['settings']}, now {learned}")
+        self.decoder.load_state_dict(state["decoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        # The last line may be half of one.
+        lines = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        replace(self.log, lambda file: file.write_text("".join(kept)))
+
+    def save(self):
+        state = {
+            "settings": settings(self.options),
+            "decoder": self.decoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+        }
+        replace(self.checkpoint, lambda file: torch.save(state, file))
+
+    def train_step(self):
+        samples = self.stream.batch(self.step, self.options.batch)
+        loss, weights = losses(self.decoder, samples)
+        loss = (loss * weights).sum() / weights.sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return loss.item(), sum(len(sample.ids) for sample in samples)
+
+    def write(self, entry):
+        with open(self.log, "a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+        print(json.dumps(entry), flush=True)
+
+    def train(self):
+        self.resume()
+        start, first, seen = time.monotonic(), self.step, 0
+        if self.step == 0:
+            self.write({"step": 0, "suffix": evaluate(self.decoder, self.layout, self.held_out)})
+        while self.step < self.options.steps:
+            loss, tokens = self.train_step()
+            seen += tokens
+            self.write({"step": self.step, "loss": round(loss, 5)})
+            if self.step % self.options.every == 0 or self.step == self.options.steps:
+                self.write({"step": self.step, "suffix": evaluate(self.decoder, self.layout, self.held_out)})
+                self.save()
+            elapsed = time.monotonic() - start
+            left = elapsed / (self.step - first) * (self.options.steps - self.step)
+            print(f"{seen / elapsed:.0f} tokens/s, {left / 60:.0f} minutes left", flush=True)
+
+
+def settings(options):
+    """What a run that goes on must have in common with its beginning."""
+    same = vars(options).keys() - {"corpus", "run", "model", "every"}
+    return {name: vars(options)[name] for name in sorted(same)}
+
+
+def replace(file, write):
+    """Writes a file so that a kill leaves the old one or the new one."""
+    part = file.with_suffix(".part")
+    write(part)
+    with open(part, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(part, file)
+
+
+if __name__ == "__main__":
+    Run(options()).train()
