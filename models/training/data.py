@@ -85,12 +85,13 @@ def read_zip(file):
 
 
 def permitted(declared, licences):
-    """The licence by which a package may be used: one that is declared whole, or a choice of several."""
-    for text in declared:
-        for choice in re.split(r"\s+OR\s+|/", text):
-            if choice.strip("() ") in licences:
-                return choice.strip("() ")
-    return None
+    """The licence by which a package may be used, or None. Where it declares several, each must be permissive; where
+    one is a choice, one of the choices."""
+    chosen = []
+    for text in filter(None, declared):
+        choices = [choice.strip("() ") for choice in re.split(r"\s+OR\s+|/", text)]
+        chosen.append(next((choice for choice in choices if choice in licences), None))
+    return chosen[0] if chosen and all(chosen) else None
 
 
 def wanted(path, text):

@@ -197,6 +197,8 @@ def test_samples_fit_the_context_and_depend_on_seed_and_step_alone():
         (["MIT/Apache-2.0"], "MIT"),
         (["GPL-3.0-only"], None),
         (["MIT AND GPL-3.0"], None),
+        (["MIT", "Apache-2.0"], "MIT"),
+        (["MIT", "GPL-3.0-only"], None),
         ([""], None),
         ([], None),
     ],
