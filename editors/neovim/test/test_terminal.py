@@ -18,7 +18,8 @@ def terminal():
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     yield tmux
-    tmux("kill-server")
+    # It ends by itself with its last window, and may have done so.
+    subprocess.run(["tmux", "-L", socket, "kill-server"], check=False, capture_output=True)
 
 
 def test_typed_seen_taken_and_written(version, tmp_path, env, terminal):
