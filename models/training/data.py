@@ -6,7 +6,6 @@ them is run. Each must declare itself a licence that is listed there as permissi
 
 import argparse
 import hashlib
-import io
 import json
 import pathlib
 import re
@@ -79,7 +78,7 @@ def run(*command, cwd=None):
 
 
 def read_zip(file):
-    with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as members:
+    with zipfile.ZipFile(file) as members:
         wanted = [name for name in members.namelist() if pathlib.Path(name).suffix in LANGUAGES or name.endswith("METADATA")]
         return {name: members.read(name).decode("utf-8", "replace") for name in wanted}
 

@@ -28,9 +28,8 @@ def main():
     settings = state["settings"]
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     layout = Layout(tokenizer, settings["order"], settings["context"], settings["other_weight"])
-    markers = (layout.file, layout.prefix, layout.suffix, layout.middle, layout.end)
     graph = Graph(options.model)
-    decoder = Decoder(graph.read(), settings["rank"], markers)
+    decoder = Decoder(graph.read(), settings["rank"], layout.markers)
     decoder.load_state_dict(state["decoder"])
     graph.write(decoder.merged(), options.folder)
     manifest = options.folder / "model.toml"

@@ -85,8 +85,8 @@ class Layout:
 
     def __init__(self, tokenizer, order, context, other_weight):
         self.tokenizer, self.order, self.context, self.other_weight = tokenizer, order, context, other_weight
-        ids = [tokenizer.token_to_id(marker) for marker in self.MARKERS]
-        self.file, self.prefix, self.suffix, self.middle, self.end = ids
+        self.markers = [tokenizer.token_to_id(marker) for marker in self.MARKERS]
+        self.file, self.prefix, self.suffix, self.middle, self.end = self.markers
 
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids

@@ -68,27 +68,29 @@ def losses(decoder, samples):
 def evaluate(decoder, layout, holes):
     """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
     middle and at the end token, for each kind and for all."""
+    measured = [(hole.kind, measure(decoder, layout.lay(hole)), measure(decoder, layout.lay(hole, False))) for hole in holes]
     table = {}
     for kind in [*KINDS, "all"]:
-        row = {}
-        chosen = [hole for hole in holes if kind in (hole.kind, "all")]
+        chosen = [arms for of, *arms in measured if kind in (of, "all")]
         # In a short context a kind may have no hole that fits.
         if not chosen:
             continue
-        for arm, with_suffix in (("with", True), ("without", False)):
-            middle, end, tokens = 0.0, 0.0, 0
-            for hole in chosen:
-                sample = layout.lay(hole, with_suffix)
-                loss = losses(decoder, [sample])[0][0]
-                middle += loss[sample.middle - 1 : sample.end - 1].sum().item()
-                end += loss[sample.end - 1].item()
-                tokens += sample.end - sample.middle
+        row = {}
+        for arm, losses_of_arm in zip(("with", "without"), zip(*chosen)):
+            middle, end, tokens = map(sum, zip(*losses_of_arm))
             row[arm] = middle / tokens
             row[f"end {arm}"] = end / len(chosen)
         row["gain"] = row["without"] - row["with"]
         row["end gain"] = row["end without"] - row["end with"]
         table[kind] = {name: round(value, 3) for name, value in row.items()}
     return table
+
+
+def measure(decoder, sample):
+    """The loss of a sample's middle and of its end token, and the tokens of the middle."""
+    loss = losses(decoder, [sample])[0][0]
+    middle = loss[sample.middle - 1 : sample.end - 1].sum().item()
+    return middle, loss[sample.end - 1].item(), sample.end - sample.middle
 
 
 class Run:
@@ -103,8 +105,7 @@ class Run:
             options.other_weight,
         )
         torch.manual_seed(options.seed)
-        markers = (self.layout.file, self.layout.prefix, self.layout.suffix, self.layout.middle, self.layout.end)
-        self.decoder = Decoder(Graph(options.model).read(), options.rank, markers)
+        self.decoder = Decoder(Graph(options.model).read(), options.rank, self.layout.markers)
         self.optimizer = torch.optim.AdamW(self.decoder.parameters(), lr=options.rate, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.rate)
         files = read(options.corpus / "train.jsonl")

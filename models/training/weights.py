@@ -52,16 +52,13 @@ class Graph:
         return weights
 
     def write(self, weights, folder):
-        """Copies the model's folder and writes these weights into the copy."""
+        """Copies the model's folder and writes these quantised matrices into the copy."""
         shutil.copytree(self.folder, folder)
         for name, values in weights.items():
-            if name in self.tensors:
-                self._map(name, folder, "r+")[:] = values
-            else:
-                blocks, scales = quantise(values)
-                self._map(name + QUANTISED, folder, "r+")[:] = blocks
-                stored = self._map(name + SCALE, folder, "r+")
-                stored[:] = scales.reshape(stored.shape)
+            blocks, scales = quantise(values)
+            self._map(name + QUANTISED, folder, "r+")[:] = blocks
+            stored = self._map(name + SCALE, folder, "r+")
+            stored[:] = scales.reshape(stored.shape)
 
 
 def write_sums(folder):
