@@ -3,7 +3,9 @@
 //! `mbpp_sanitized_for_code_generation.jsonl`.
 //!
 //! A program is judged by all of a problem's tests; to choose one among many, the first test is all
-//! that is given. Beside each score stands its 95 % interval (Wilson's).
+//! that is given. Beside each score stands its interval.
+
+mod score;
 
 use std::io::Write;
 use std::time::Instant;
@@ -18,6 +20,7 @@ use interline::task::Desk;
 use interline::task::solve::judge::Judge;
 use interline::task::solve::problem::Problem;
 use interline::task::solve::{self, Trial};
+use score::score;
 
 /// Of so many draws the best program is chosen, in turn.
 const DRAWS: [usize; 2] = [20, 50];
@@ -40,18 +43,6 @@ impl Row {
         });
         Ok(Problem::from_json(&json.to_string(), Language::Python)?)
     }
-}
-
-/// A share of `total` in percent, with its interval.
-fn score(solved: usize, total: usize) -> String {
-    let (n, p, z) = (total as f64, solved as f64 / total as f64, 1.96);
-    let middle = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    let (low, high) = (100.0 * (middle - half), 100.0 * (middle + half));
-    format!(
-        "{:5.1} % ({low:.1} to {high:.1}), {solved} of {total}",
-        100.0 * p
-    )
 }
 
 fn main() -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ def main():
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     layout = Layout(tokenizer, settings["order"], settings["context"], settings["other_weight"])
     graph = Graph(options.model)
-    decoder = Decoder(graph.read(), settings["rank"], layout.markers)
+    decoder = Decoder(graph.read(), settings["rank"], settings["layers"], layout.markers)
     decoder.load_state_dict(state["decoder"])
     graph.write(decoder.merged(), options.folder)
     manifest = options.folder / "model.toml"
@@ -37,10 +37,9 @@ def main():
     write_sums(options.folder)
 
     if options.corpus:
-        written = Decoder(Graph(options.folder).read(), 1)
+        written = Decoder(Graph(options.folder).read(), learned=0)
         holes = held_out_holes(read(options.corpus / "held_out.jsonl"), settings["holes"], settings["seed"])
-        holes = [hole for hole in holes if layout.lay(hole)]
-        for kind, row in evaluate(written, layout, holes).items():
+        for kind, row in evaluate(written, tokenizer, settings["order"], holes).items():
             print(json.dumps({"kind": kind, **row}))
 
 

@@ -4,8 +4,7 @@ import dataclasses
 import random
 
 IGNORED = 0
-"""The id behind the end of a sample that is shorter than its neighbours; it has no weight."""
-
+"""Stands where there is no token; nothing there counts."""
 
 @dataclasses.dataclass(frozen=True)
 class Hole:
@@ -66,15 +65,62 @@ def cut(file_name, text, kind, rng):
     return Hole(kind, file_name, text[:start], text[start:end], text[end:])
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """Token ids, and for each how much its prediction counts. `end` is where the end token stands."""
+ENDS = ("rest", "line", "span")
+"""Where the holes of a tree may end: with a line, behind its end, within it."""
 
-    kind: str
-    ids: list[int]
-    weights: list[float]
-    middle: int
-    end: int
+
+def end_of(kind, text, rng):
+    """A place for the holes of a tree to end, or None where chance hits a blank line."""
+    start, end = bounds(text, rng.randrange(len(text)))
+    if not text[start:end].strip():
+        return None
+    return {"rest": end, "line": min(end + 1, len(text)), "span": rng.randint(start, end)}[kind]
+
+
+def start_of(text, end, rng):
+    """A place for a hole that ends at `end` to begin: within the line, at its start, behind its
+    indentation, or one to four lines before."""
+    start, line_end = bounds(text, end - text.endswith("\n", 0, end))
+    chance = rng.random()
+    if chance < 0.5:
+        return rng.randint(start, min(end, line_end))
+    if chance < 0.65:
+        return min(end, line_end - len(text[start:line_end].lstrip()))
+    if chance < 0.8:
+        return start
+    for _ in range(rng.randint(1, 4)):
+        start = bounds(text, max(start - 1, 0))[0]
+    return start
+
+
+@dataclasses.dataclass
+class Sample:
+    """Holes that share what stands before them: a trunk of tokens with branches. A token of a branch sees
+    the trunk up to where its branch leaves it, and its branch up to itself.
+
+    All lists are as long as `ids`: what a token is to predict and how much that counts, its position, its
+    branch (0 for the trunk), and the position at which its branch leaves the trunk.
+    """
+
+    ids: list[int] = dataclasses.field(default_factory=list)
+    targets: list[int] = dataclasses.field(default_factory=list)
+    weights: list[float] = dataclasses.field(default_factory=list)
+    positions: list[int] = dataclasses.field(default_factory=list)
+    branches: list[int] = dataclasses.field(default_factory=list)
+    joints: list[int] = dataclasses.field(default_factory=list)
+
+    def grow(self, branch, joint, ids, weight):
+        """Goes on with a branch; that its tokens are predicted counts so much."""
+        for id in ids:
+            goes_on = bool(self.branches) and self.branches[-1] == branch
+            if goes_on:
+                self.targets[-1], self.weights[-1] = id, weight
+            self.positions.append(self.positions[-1] + 1 if goes_on else joint)
+            self.ids.append(id)
+            self.targets.append(IGNORED)
+            self.weights.append(0.0)
+            self.branches.append(branch)
+            self.joints.append(joint)
 
 
 class Layout:
@@ -91,42 +137,88 @@ class Layout:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def split(self, text, start):
+        """The tokens before `start`, and those from there on. As in the server the last token before it
+        is left to the model to write again (token healing), unless a line end is in it."""
+        before = self.tokenizer.encode(text[:start], add_special_tokens=False)
+        ids = before.ids
+        if ids and "\n" not in text[before.offsets[-1][0] : start]:
+            start = before.offsets[-1][0]
+            ids = ids[:-1]
+        return ids, self.encode(text[start:])
+
     def lay(self, hole, with_suffix=True):
-        """The sample of a hole, or None where its middle takes more than a third of the context."""
-        middle = self.encode(hole.middle)
-        if len(middle) > self.context // 3:
-            return None
-        # No token is longer than these, so what is cut off here is never needed.
+        """The sample of one hole."""
+        # No token is longer than this, so what is cut off here is never needed.
         reach = 8 * self.context
+        before = hole.prefix[-reach:]
+        prefix, middle = self.split(before + hole.middle, len(before))
+        prefix = prefix[-(self.context // 2) :]
         suffix = self.encode(hole.suffix[:reach])[: self.context // 4] if with_suffix else []
-        file = [self.file, *self.encode(f"{hole.file_name}\n")]
-        room = self.context - len(file) - len(suffix) - len(middle) - 4
-        prefix = self.encode(hole.prefix[-reach:])[-max(room, 0) :] if room > 0 else []
-        parts = [(self.suffix, suffix), (self.prefix, prefix)]
+        sample = self.trunk(hole.file_name, suffix, prefix)
+        self.branch(sample, suffix, prefix, prefix, middle)
+        return sample
+
+    def tree(self, file_name, text, end, most, rng):
+        """The sample of at most so many holes that end at `end`, or None where chance finds none that fit
+        the context. How much of the suffix and of the prefix is there is random too."""
+        reach = 8 * self.context
+        suffix = self.encode(text[end : end + reach])[: rng.randint(4, self.context // 4)]
+        trunk = self.encode(text[max(0, end - reach) : end])[-rng.randint(self.context // 8, self.context // 2) :]
+        before = self.tokenizer.decode(trunk)
+        trunk = self.encode(before)
+        sample = self.trunk(file_name, suffix, trunk)
+        shortest, seen = len(sample.ids), set()
+        for _ in range(2 * most):
+            start = start_of(text, end, rng) - (end - len(before))
+            if start < 0 or sample.branches[-1] == most or start in seen or not before[start:].strip():
+                continue
+            seen.add(start)
+            self.branch(sample, suffix, trunk, *self.split(before, start))
+        return sample if len(sample.ids) > shortest else None
+
+    def trunk(self, file_name, suffix, prefix):
+        """A sample that has no hole yet."""
+        sample = Sample()
+        shared = [self.file, *self.encode(f"{file_name}\n")]
+        if self.order == "spm":
+            shared += [self.suffix, *suffix]
+        sample.grow(0, 0, [*shared, self.prefix, *prefix], self.other_weight)
+        return sample
+
+    def branch(self, sample, suffix, trunk, prefix, middle):
+        """Adds a hole behind `prefix` to a sample with this trunk, if it fits the context."""
+        own = prefix[common(prefix, trunk) :]
         if self.order == "psm":
-            parts.reverse()
-        before = file + [id for marker, part in parts for id in (marker, *part)] + [self.middle]
-        ids = [*before, *middle, self.end]
-        weights = [self.other_weight] * len(before) + [1.0] * (len(middle) + 1)
-        return Sample(hole.kind, ids, weights, len(before), len(ids) - 1)
+            own += [self.suffix, *suffix]
+        if len(sample.ids) + len(own) + len(middle) + 2 > self.context:
+            return
+        number = sample.branches[-1] + 1
+        joint = sample.branches.count(0) - len(trunk) + common(prefix, trunk)
+        sample.grow(number, joint, [*own, self.middle], 0.0)
+        sample.grow(number, joint, [*middle, self.end], 1.0)
+
+
+def common(one, other):
+    """How many ids two lists begin with in common."""
+    return next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
 class Stream:
     """Samples without end. Which one comes at a step depends on the seed and the step alone, so that a
     run that goes on after a stop sees what it would have seen."""
 
-    def __init__(self, files, layout, shares, seed):
-        self.files, self.layout, self.seed = files, layout, seed
-        self.kinds, self.shares = list(shares), list(shares.values())
+    def __init__(self, files, layout, ends, branches, seed):
+        self.files, self.layout, self.branches, self.seed = files, layout, branches, seed
+        self.ends, self.shares = list(ends), list(ends.values())
 
     def batch(self, step, size):
         rng = random.Random(f"{self.seed}/{step}")
         samples = []
         while len(samples) < size:
             file = rng.choice(self.files)
-            kind = rng.choices(self.kinds, self.shares)[0]
-            hole = cut(file["name"], file["text"], kind, rng)
-            sample = hole and self.layout.lay(hole)
+            end = end_of(rng.choices(self.ends, self.shares)[0], file["text"], rng)
+            sample = end and self.layout.tree(file["name"], file["text"], end, self.branches, rng)
             if sample:
                 samples.append(sample)
         return samples

@@ -6,6 +6,7 @@ that was not killed.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import time
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from decoder import Decoder
-from holes import IGNORED, KINDS, Layout, Stream, held_out_holes
+from holes import ENDS, IGNORED, KINDS, Layout, Stream, held_out_holes
 from weights import Graph
 
 HERE = pathlib.Path(__file__).parent
@@ -26,15 +27,17 @@ def options(arguments=None):
     parser.add_argument("corpus", type=pathlib.Path, help="the folder that data.py has written")
     parser.add_argument("run", type=pathlib.Path, help="the folder for checkpoints and the log")
     parser.add_argument("--model", type=pathlib.Path, default=HERE.parent / "smollm2-135m-fim", help="to begin with")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=600, help="0 measures the model as it is")
     parser.add_argument("--batch", type=int, default=8, help="samples a step")
-    parser.add_argument("--context", type=int, default=288, help="tokens a sample")
-    parser.add_argument("--rank", type=int, default=32, help="of the learned change of each matrix")
+    parser.add_argument("--context", type=int, default=320, help="tokens a sample")
+    parser.add_argument("--branches", type=int, default=32, help="holes a sample, at most")
+    parser.add_argument("--rank", type=int, default=32, help="of the learned change of each matrix; 0 learns the matrix")
+    parser.add_argument("--layers", type=int, help="the upper layers that learn, if not all")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate, after the warm-up")
     parser.add_argument("--warm-up", type=int, default=20, help="steps")
     parser.add_argument("--order", choices=("spm", "psm"), default="spm")
     parser.add_argument("--other-weight", type=float, default=0.25, help="of the loss outside the middle")
-    parser.add_argument("--kinds", type=shares, default="line=3,rest=3,indented=1,block=2,span=1", help="their shares")
+    parser.add_argument("--ends", type=shares, default="rest=3,line=2,span=3", help="how often a hole ends where")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=50, help="steps between two checkpoints")
     parser.add_argument("--holes", type=int, default=16, help="held-out holes of each kind for an evaluation")
@@ -44,9 +47,9 @@ def options(arguments=None):
 def shares(text):
     """`line=3,span=1` as a dictionary."""
     parts = dict(part.split("=") for part in text.split(","))
-    if unknown := parts.keys() - KINDS.keys():
-        raise argparse.ArgumentTypeError(f"unknown kinds {sorted(unknown)}; known are {', '.join(KINDS)}")
-    return {kind: float(share) for kind, share in parts.items()}
+    if unknown := parts.keys() - set(ENDS):
+        raise argparse.ArgumentTypeError(f"unknown ends {sorted(unknown)}; known are {', '.join(ENDS)}")
+    return {end: float(share) for end, share in parts.items()}
 
 
 def read(file):
@@ -55,42 +58,57 @@ def read(file):
 
 
 def losses(decoder, samples):
-    """The loss of each token in nats [samples, length - 1], and its weight."""
+    """The losses in nats where something counts, their weights, and the number of the sample of each."""
     length = max(len(sample.ids) for sample in samples)
-    ids = torch.tensor([sample.ids + [IGNORED] * (length - len(sample.ids)) for sample in samples])
-    weights = torch.tensor([sample.weights + [0.0] * (length - len(sample.ids)) for sample in samples])
-    logits = decoder(ids[:, :-1])
-    loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return loss.view(ids.shape[0], -1), weights[:, 1:]
+
+    def stack(name, filler):
+        return torch.tensor([getattr(sample, name) + [filler] * (length - len(sample.ids)) for sample in samples])
+
+    branches, positions, weights = stack("branches", -1), stack("positions", 0), stack("weights", 0.0)
+    own = branches.unsqueeze(2) == branches.unsqueeze(1)
+    left = (branches == 0).unsqueeze(1) & (positions.unsqueeze(1) < stack("joints", 0).unsqueeze(2))
+    visible = (own | left).tril()
+    rows = weights > 0
+    logits = decoder(stack("ids", IGNORED), positions, visible, rows)
+    loss = functional.cross_entropy(logits, stack("targets", IGNORED)[rows], reduction="none")
+    return loss, weights[rows], rows.nonzero()[:, 0]
+
+
+MEASURED = 256
+"""The context of a measured hole in tokens: the same for all runs, whatever they learn from."""
 
 
 @torch.no_grad()
-def evaluate(decoder, layout, holes):
+def evaluate(decoder, tokenizer, order, holes):
     """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
     middle and at the end token, for each kind and for all."""
-    measured = [(hole.kind, measure(decoder, layout.lay(hole)), measure(decoder, layout.lay(hole, False))) for hole in holes]
+    layout = Layout(tokenizer, order, MEASURED, 0.0)
+    arms = {"with": True, "without": False}
+    measured = {arm: measure(decoder, [layout.lay(hole, given) for hole in holes]) for arm, given in arms.items()}
     table = {}
     for kind in [*KINDS, "all"]:
-        chosen = [arms for of, *arms in measured if kind in (of, "all")]
-        # In a short context a kind may have no hole that fits.
-        if not chosen:
-            continue
+        chosen = [number for number, hole in enumerate(holes) if kind in (hole.kind, "all")]
         row = {}
-        for arm, losses_of_arm in zip(("with", "without"), zip(*chosen)):
-            middle, end, tokens = map(sum, zip(*losses_of_arm))
-            row[arm] = middle / tokens
-            row[f"end {arm}"] = end / len(chosen)
+        for arm in arms:
+            of_arm = [measured[arm][number] for number in chosen]
+            row[arm] = sum(sum(middle) for *middle, _ in of_arm) / sum(len(loss) - 1 for loss in of_arm)
+            row[f"end {arm}"] = sum(end for *_, end in of_arm) / len(of_arm)
         row["gain"] = row["without"] - row["with"]
         row["end gain"] = row["end without"] - row["end with"]
         table[kind] = {name: round(value, 3) for name, value in row.items()}
     return table
 
 
-def measure(decoder, sample):
-    """The loss of a sample's middle and of its end token, and the tokens of the middle."""
-    loss = losses(decoder, [sample])[0][0]
-    middle = loss[sample.middle - 1 : sample.end - 1].sum().item()
-    return middle, loss[sample.end - 1].item(), sample.end - sample.middle
+def measure(decoder, samples):
+    """The losses of each sample of one hole: the tokens of the middle, then the end token."""
+    measured = [[] for _ in samples]
+    # Neighbours of about one length leave little to fill up.
+    order = sorted(range(len(samples)), key=lambda number: len(samples[number].ids))
+    for batch in (order[at : at + 16] for at in range(0, len(order), 16)):
+        loss, _, owners = losses(decoder, [samples[number] for number in batch])
+        for value, owner in zip(loss.tolist(), owners.tolist()):
+            measured[batch[owner]].append(value)
+    return measured
 
 
 class Run:
@@ -98,20 +116,16 @@ class Run:
 
     def __init__(self, options):
         self.options = options
-        self.layout = Layout(
-            Tokenizer.from_file(str(options.model / "tokenizer.json")),
-            options.order,
-            options.context,
-            options.other_weight,
-        )
+        self.tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
+        layout = Layout(self.tokenizer, options.order, options.context, options.other_weight)
         torch.manual_seed(options.seed)
-        self.decoder = Decoder(Graph(options.model).read(), options.rank, self.layout.markers)
-        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), lr=options.rate, weight_decay=0.0)
+        self.decoder = Decoder(Graph(options.model).read(), options.rank, options.layers, layout.markers)
+        self.learned = [weight for weight in self.decoder.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.learned, lr=options.rate, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.rate)
         files = read(options.corpus / "train.jsonl")
-        self.stream = Stream(files, self.layout, options.kinds, options.seed)
-        held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes, options.seed)
-        self.held_out = [hole for hole in held_out if self.layout.lay(hole)]
+        self.stream = Stream(files, layout, options.ends, options.branches, options.seed)
+        self.held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes, options.seed)
         self.step = 0
         options.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint = options.run / "checkpoint.pt"
@@ -123,7 +137,7 @@ class Run:
         if step < options.warm_up:
             return (step + 1) / options.warm_up
         done = (step - options.warm_up) / max(1, options.steps - options.warm_up)
-        return 0.1 + 0.45 * (1 + torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item())
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def resume(self):
         """Goes back to the last checkpoint, if there is one, and forgets what was logged after it."""
@@ -154,11 +168,11 @@ class Run:
 
     def train_step(self):
         samples = self.stream.batch(self.step, self.options.batch)
-        loss, weights = losses(self.decoder, samples)
+        loss, weights, _ = losses(self.decoder, samples)
         loss = (loss * weights).sum() / weights.sum()
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
@@ -169,17 +183,20 @@ class Run:
             log.write(json.dumps(entry) + "\n")
         print(json.dumps(entry), flush=True)
 
+    def evaluate(self):
+        self.write({"step": self.step, "suffix": evaluate(self.decoder, self.tokenizer, self.options.order, self.held_out)})
+
     def train(self):
         self.resume()
         start, first, seen = time.monotonic(), self.step, 0
-        if self.step == 0:
-            self.write({"step": 0, "suffix": evaluate(self.decoder, self.layout, self.held_out)})
+        if self.options.steps == 0:
+            self.evaluate()
         while self.step < self.options.steps:
             loss, tokens = self.train_step()
             seen += tokens
             self.write({"step": self.step, "loss": round(loss, 5)})
             if self.step % self.options.every == 0 or self.step == self.options.steps:
-                self.write({"step": self.step, "suffix": evaluate(self.decoder, self.layout, self.held_out)})
+                self.evaluate()
                 self.save()
             elapsed = time.monotonic() - start
             left = elapsed / (self.step - first) * (self.options.steps - self.step)

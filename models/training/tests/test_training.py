@@ -24,7 +24,8 @@ sys.path.insert(0, str(TRAINING))
 
 import data  # noqa: E402
 from decoder import HEAD, LINEARS, Decoder  # noqa: E402
-from holes import KINDS, Hole, Layout, Stream, cut  # noqa: E402
+from holes import ENDS, KINDS, Hole, Layout, Stream, cut  # noqa: E402
+from train import losses  # noqa: E402
 from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
 
 TEXT = (EXAMPLES / "inventory.py").read_text()
@@ -72,7 +73,7 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def train(corpus, run, tiny, *more):
+def start(corpus, run, tiny, *more):
     command = [sys.executable, TRAINING / "train.py", corpus, run, "--model", tiny, "--steps", 12, "--every", 4]
     command += ["--batch", 2, "--context", 96, "--rank", 4, "--holes", 1, *more]
     # With one thread sums are added in one order.
@@ -86,34 +87,34 @@ def entries(run):
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert train(corpus, whole, tiny).wait() == 0
+    assert start(corpus, whole, tiny).wait() == 0
     # Behind a checkpoint and some steps that are in none.
-    process = train(corpus, killed, tiny)
+    process = start(corpus, killed, tiny)
     for line in process.stdout:
         if line.startswith('{"step": 6,'):
             process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert train(corpus, killed, tiny).wait() == 0
+    assert start(corpus, killed, tiny).wait() == 0
     assert entries(killed) == entries(whole)
     # It does learn.
     assert [entry["step"] for entry in entries(whole) if "loss" in entry] == list(range(1, 13))
 
 
 def test_other_settings_do_not_go_on(tiny, corpus, tmp_path):
-    assert train(corpus, tmp_path, tiny).wait() == 0
-    process = train(corpus, tmp_path, tiny, "--seed", 1)
+    assert start(corpus, tmp_path, tiny).wait() == 0
+    process = start(corpus, tmp_path, tiny, "--seed", 1)
     said, _ = process.communicate()
     assert process.returncode != 0 and "other settings" in said
 
 
 def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path):
     run, folder = tmp_path / "run", tmp_path / "model"
-    assert train(corpus, run, tiny, "--order", "psm").wait() == 0
+    assert start(corpus, run, tiny, "--order", "psm").wait() == 0
     export = [sys.executable, TRAINING / "export.py", run, folder, "--model", tiny]
     assert subprocess.run(export).returncode == 0
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     markers = [TOKENIZER.token_to_id(marker) for marker in Layout.MARKERS]
-    decoder = Decoder(Graph(tiny).read(), 4, markers)
+    decoder = Decoder(Graph(tiny).read(), 4, markers=markers)
     decoder.load_state_dict(state["decoder"])
     written = Graph(folder).read()
     for name, values in decoder.merged().items():
@@ -136,7 +137,9 @@ def test_the_decoder_is_that_of_the_graph():
     given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "num_logits_to_keep": np.array(0), **past}
     expected = torch.from_numpy(session.run(["logits"], given)[0])
     with torch.no_grad():
-        logits = Decoder(Graph(SHIPPED).read(), 1)(torch.from_numpy(ids))
+        length = ids.shape[1]
+        causal = torch.ones(1, length, length, dtype=torch.bool).tril()
+        logits = Decoder(Graph(SHIPPED).read(), learned=0)(torch.from_numpy(ids), torch.arange(length)[None], causal)
     losses = [torch.nn.functional.cross_entropy(l[0, :-1], torch.from_numpy(ids[0, 1:])).item() for l in (logits, expected)]
     # The graph rounds activations to 8 bits, and this does not.
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
@@ -162,30 +165,67 @@ def test_holes_are_what_their_kind_says():
 
 
 @pytest.mark.parametrize(
-    ("order", "expected"),
+    ("order", "text", "expected"),
     [
-        ("spm", "<filename>a.py\n<fim_suffix>c<fim_prefix>a<fim_middle>b<|endoftext|>"),
-        ("psm", "<filename>a.py\n<fim_prefix>a<fim_suffix>c<fim_middle>b<|endoftext|>"),
+        ("spm", "a\n|b|c", "<filename>a.py\n<fim_suffix>c<fim_prefix>a\n<fim_middle>b<|endoftext|>"),
+        ("psm", "a\n|b|c", "<filename>a.py\n<fim_prefix>a\n<fim_suffix>c<fim_middle>b<|endoftext|>"),
+        # The cursor stands in a token: it is left to the model to write again.
+        ("spm", "a\n ret|urn|c", "<filename>a.py\n<fim_suffix>c<fim_prefix>a\n<fim_middle> return<|endoftext|>"),
     ],
 )
-def test_a_sample_is_laid_out_as_the_server_does(order, expected):
+def test_a_hole_is_laid_out_as_the_server_does(order, text, expected):
     layout = Layout(TOKENIZER, order, 64, 0.25)
-    sample = layout.lay(Hole("rest", "a.py", "a", "b", "c"))
+    hole = Hole("rest", "a.py", *text.split("|"))
+    sample = layout.lay(hole)
     assert TOKENIZER.decode(sample.ids, skip_special_tokens=False) == expected
-    assert sample.weights == [0.25] * (len(sample.ids) - 2) + [1.0] * 2
-    assert TOKENIZER.decode(sample.ids[sample.middle : sample.end]) == "b"
-    without = layout.lay(Hole("rest", "a.py", "a", "b", "c"), with_suffix=False)
+    without = layout.lay(hole, with_suffix=False)
     assert len(without.ids) == len(sample.ids) - 1
+
+
+def paths(sample):
+    """Each branch as the ids, targets and weights that its end has before it, and itself."""
+    for number in range(1, sample.branches[-1] + 1):
+        own = [row for row, branch in enumerate(sample.branches) if branch == number]
+        left = [row for row, branch in enumerate(sample.branches) if branch == 0]
+        rows = [row for row in left if sample.positions[row] < sample.joints[own[0]]] + own
+        assert [sample.positions[row] for row in rows] == list(range(len(rows)))
+        yield rows
+
+
+@pytest.mark.parametrize("order", ["spm", "psm"])
+def test_a_branch_of_a_tree_is_the_hole_alone(order):
+    text = "def f(x):\n    value = x + 1\n    return value\n\n\nprint(f(2))\n"
+    layout = Layout(TOKENIZER, order, 192, 0.25)
+    tree = layout.tree("a.py", text, text.index("e\n\n") + 1, 32, random.Random(3))
+    decoder = Decoder(Graph(SHIPPED).read(), learned=0)
+    with torch.no_grad():
+        together, _, _ = losses(decoder, [tree])
+    alone = 0.0
+    counted = 0
+    for rows in paths(tree):
+        ids = torch.tensor([[tree.ids[row] for row in rows]])
+        places = torch.arange(len(rows))
+        visible = (places[:, None] >= places)[None]
+        with torch.no_grad():
+            logits = decoder(ids, places[None], visible)[0]
+        loss = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:], reduction="none")
+        middle = [place for place, row in enumerate(rows) if tree.weights[row] == 1.0]
+        assert middle[-1] == len(rows) - 2 and ids[0, -1] == layout.end
+        alone += loss[middle].sum().item()
+        counted += len(middle)
+    assert counted > 40
+    weights = torch.tensor([weight for weight in tree.weights if weight])
+    assert together[weights == 1.0].sum().item() == pytest.approx(alone, rel=1e-4)
 
 
 def test_samples_fit_the_context_and_depend_on_seed_and_step_alone():
     layout = Layout(TOKENIZER, "spm", 96, 0.25)
     files = [{"name": "inventory.py", "text": TEXT}]
-    stream = Stream(files, layout, dict.fromkeys(KINDS, 1.0), 0)
+    stream = Stream(files, layout, dict.fromkeys(ENDS, 1.0), 32, 0)
     batch = stream.batch(3, 40)
-    assert {sample.kind for sample in batch} == set(KINDS)
     assert all(len(sample.ids) <= 96 for sample in batch)
-    assert Stream(files, layout, dict.fromkeys(KINDS, 1.0), 0).batch(3, 40) == batch
+    assert max(sample.branches[-1] for sample in batch) > 4
+    assert Stream(files, layout, dict.fromkeys(ENDS, 1.0), 32, 0).batch(3, 40) == batch
     assert stream.batch(4, 40) != batch
 
 
