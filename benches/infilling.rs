@@ -134,25 +134,20 @@ async fn main() -> anyhow::Result<()> {
         "nothing",
         "`pass`",
         "what is shown",
-        "its first line",
         "with nothing behind",
-        "its first line",
     ];
-    let mut passed = [0; 6];
+    let mut passed = [0; 4];
     let mut total = 0;
     for row in rows.iter().step_by(step).take(most) {
         let with = typist.complete(&row.prompt, &row.suffix).await?;
         let without = typist.complete(&row.prompt, "").await?;
-        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         let last = row.prompt.lines().next_back().unwrap_or_default();
         let indentation = &last[..last.len() - last.trim_start().len()];
         let lines = [
             String::new(),
             format!("{indentation}pass"),
-            with.clone(),
-            first(&with),
-            without.clone(),
-            first(&without),
+            with,
+            without,
         ];
         total += 1;
         for (passed, line) in passed.iter_mut().zip(lines) {
