@@ -130,12 +130,7 @@ async fn main() -> anyhow::Result<()> {
 
     let judge = Judge::find(Language::Python)?;
     let mut typist = Typist::new(arguments.next())?;
-    let arms = [
-        "nothing",
-        "`pass`",
-        "what is shown",
-        "with nothing behind",
-    ];
+    let arms = ["nothing", "`pass`", "what is shown", "with nothing behind"];
     let mut passed = [0; 4];
     let mut total = 0;
     for row in rows.iter().step_by(step).take(most) {
@@ -143,12 +138,7 @@ async fn main() -> anyhow::Result<()> {
         let without = typist.complete(&row.prompt, "").await?;
         let last = row.prompt.lines().next_back().unwrap_or_default();
         let indentation = &last[..last.len() - last.trim_start().len()];
-        let lines = [
-            String::new(),
-            format!("{indentation}pass"),
-            with,
-            without,
-        ];
+        let lines = [String::new(), format!("{indentation}pass"), with, without];
         total += 1;
         for (passed, line) in passed.iter_mut().zip(lines) {
             *passed += usize::from(row.passes(&judge, &line)?);
