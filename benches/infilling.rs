@@ -6,25 +6,22 @@
 //! all its rules; only its time limit is lifted. Beside it stands the same with nothing behind the
 //! cursor, and what nothing and `pass` come to.
 
-mod score;
+mod evaluation;
 
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use evaluation::score;
 use interline::completion::exclusion::Exclusion;
 use interline::completion::{Completer, Settings};
 use interline::config::{Config, Options};
 use interline::context::Trigger;
 use interline::document::Documents;
-use interline::engine::{Engine, EngineState};
 use interline::language::Language;
 use interline::lsp::position::PositionEncoding;
-use interline::model::{Model, default_directory};
-use interline::runtime::{Runtime, RuntimeOptions};
 use interline::task::solve::judge::Judge;
 use interline::task::solve::problem::Problem;
-use score::score;
 use tower_lsp::ls_types::{Position, Uri};
 
 #[derive(serde::Deserialize)]
@@ -60,19 +57,7 @@ impl Typist {
             time_limit_ms: Some(60_000),
             ..Options::default()
         });
-        let directory = config.model.clone().or_else(default_directory);
-        let engine = Engine::spawn(move |_| {
-            let directory = directory.context("the default model is not there")?;
-            let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
-            Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
-        });
-        loop {
-            match &*engine.state().borrow() {
-                EngineState::Ready(_) => break,
-                EngineState::Failed(problem) => bail!("{problem}"),
-                EngineState::Loading(_) => std::thread::yield_now(),
-            }
-        }
+        let (engine, _) = evaluation::engine(config.model.clone())?;
         let documents = Arc::new(Documents::new());
         let settings = Settings {
             config: Arc::new(config),
@@ -108,32 +93,16 @@ impl Typist {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench");
-    let Some(path) = arguments.next() else {
-        writeln!(
-            out,
-            "give the path of HumanEval-Infilling: cargo bench --bench infilling -- PATH [ROWS [MODEL]]"
-        )?;
+    let usage = "give the path of HumanEval-Infilling: cargo bench --bench infilling -- PATH [ROWS [MODEL]]";
+    let Some((rows, model)) = evaluation::rows::<Row>(usage)? else {
         return Ok(());
     };
-    let most: usize = arguments
-        .next()
-        .map_or(Ok(usize::MAX), |count| count.parse())?;
-    let rows = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let rows: Result<Vec<Row>, _> = rows.lines().map(serde_json::from_str).collect();
-    let rows = rows?;
-    // From all over the set, which is sorted.
-    let step = (rows.len() / most.min(rows.len())).max(1);
-
     let judge = Judge::find(Language::Python)?;
-    let mut typist = Typist::new(arguments.next())?;
+    let mut typist = Typist::new(model)?;
     let arms = ["nothing", "`pass`", "what is shown", "with nothing behind"];
     let mut passed = [0; 4];
     let mut total = 0;
-    for row in rows.iter().step_by(step).take(most) {
+    for row in &rows {
         let with = typist.complete(&row.prompt, &row.suffix).await?;
         let without = typist.complete(&row.prompt, "").await?;
         let last = row.prompt.lines().next_back().unwrap_or_default();
@@ -147,6 +116,7 @@ async fn main() -> anyhow::Result<()> {
             writeln!(std::io::stderr(), "{total}: {passed:?}")?;
         }
     }
+    let mut out = std::io::stdout().lock();
     for (arm, passed) in arms.into_iter().zip(passed) {
         writeln!(out, "{arm:<22}{}", score(passed, total))?;
     }

@@ -5,22 +5,18 @@
 //! A program is judged by all of a problem's tests; to choose one among many, the first test is all
 //! that is given. Beside each score stands its interval.
 
-mod score;
+mod evaluation;
 
 use std::io::Write;
 use std::time::Instant;
 
-use anyhow::Context;
+use evaluation::score;
 use interline::engine::cancel::Cancel;
-use interline::engine::{Engine, EngineState};
 use interline::language::Language;
-use interline::model::{Model, default_directory};
-use interline::runtime::{Runtime, RuntimeOptions};
 use interline::task::Desk;
 use interline::task::solve::judge::Judge;
 use interline::task::solve::problem::Problem;
 use interline::task::solve::{self, Trial};
-use score::score;
 
 /// Of so many draws the best program is chosen, in turn.
 const DRAWS: [usize; 2] = [20, 50];
@@ -46,43 +42,16 @@ impl Row {
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench");
-    let Some(path) = arguments.next() else {
-        writeln!(
-            out,
-            "give the path of MBPP: cargo bench --bench solve -- PATH [PROBLEMS]"
-        )?;
+    let usage = "give the path of MBPP: cargo bench --bench solve -- PATH [PROBLEMS]";
+    let Some((rows, _)) = evaluation::rows::<Row>(usage)? else {
         return Ok(());
     };
-    let problems: usize = arguments
-        .next()
-        .map_or(Ok(usize::MAX), |count| count.parse())?;
-    let rows = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let rows: Result<Vec<Row>, _> = rows.lines().map(serde_json::from_str).collect();
-    let rows = rows?;
-    // From all over the set, which is sorted.
-    let step = (rows.len() / problems.min(rows.len())).max(1);
-
-    let engine = Engine::spawn(|_| {
-        let directory = default_directory().context("the default model is not there")?;
-        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
-        Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
-    });
-    let ready = loop {
-        match engine.state().borrow().clone() {
-            EngineState::Ready(ready) => break ready,
-            EngineState::Failed(problem) => anyhow::bail!(problem),
-            EngineState::Loading(_) => std::thread::yield_now(),
-        }
-    };
+    let (engine, ready) = evaluation::engine(None)?;
     let judge = Judge::find(Language::Python)?;
     let (mut total, mut floor, mut greedy) = (0, 0, 0);
     let mut solved = DRAWS.map(|_| 0);
     let start = Instant::now();
-    for row in rows.iter().step_by(step).take(problems) {
+    for row in &rows {
         let (all, first) = (row.problem(usize::MAX)?, row.problem(1)?);
         let mut observer = |_: interline::task::Progress<'_>| {};
         let mut desk = Desk {
@@ -120,6 +89,7 @@ fn main() -> anyhow::Result<()> {
             start.elapsed()
         )?;
     }
+    let mut out = std::io::stdout().lock();
     writeln!(out, "{:<28}{}", "a body of `pass`", score(floor, total))?;
     writeln!(
         out,

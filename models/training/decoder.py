@@ -28,7 +28,7 @@ class Matrix(nn.Module):
         return functional.linear(x, self.weight)
 
     def merged(self):
-        return self.weight
+        return self.weight.detach()
 
 
 class Adapted(Matrix):

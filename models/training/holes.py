@@ -148,13 +148,16 @@ class Layout:
         return ids, self.encode(text[start:])
 
     def lay(self, hole, with_suffix=True):
-        """The sample of one hole."""
+        """The sample of one hole, or None where its middle leaves no room for it."""
         # No token is longer than this, so what is cut off here is never needed.
         reach = 8 * self.context
         before = hole.prefix[-reach:]
         prefix, middle = self.split(before + hole.middle, len(before))
-        prefix = prefix[-(self.context // 2) :]
         suffix = self.encode(hole.suffix[:reach])[: self.context // 4] if with_suffix else []
+        room = self.context - len(self.trunk(hole.file_name, suffix, []).ids) - len(middle) - 3
+        if room <= 0:
+            return None
+        prefix = prefix[-min(room, self.context // 2) :]
         sample = self.trunk(hole.file_name, suffix, prefix)
         self.branch(sample, suffix, prefix, prefix, middle)
         return sample
@@ -188,13 +191,14 @@ class Layout:
 
     def branch(self, sample, suffix, trunk, prefix, middle):
         """Adds a hole behind `prefix` to a sample with this trunk, if it fits the context."""
-        own = prefix[common(prefix, trunk) :]
+        kept = common(prefix, trunk)
+        own = prefix[kept:]
         if self.order == "psm":
             own += [self.suffix, *suffix]
         if len(sample.ids) + len(own) + len(middle) + 2 > self.context:
             return
         number = sample.branches[-1] + 1
-        joint = sample.branches.count(0) - len(trunk) + common(prefix, trunk)
+        joint = sample.branches.count(0) - len(trunk) + kept
         sample.grow(number, joint, [*own, self.middle], 0.0)
         sample.grow(number, joint, [*middle, self.end], 1.0)
 

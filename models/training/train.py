@@ -84,10 +84,15 @@ def evaluate(decoder, tokenizer, order, holes):
     middle and at the end token, for each kind and for all."""
     layout = Layout(tokenizer, order, MEASURED, 0.0)
     arms = {"with": True, "without": False}
+    # Without the suffix there is more room, not less.
+    holes = [hole for hole in holes if layout.lay(hole)]
     measured = {arm: measure(decoder, [layout.lay(hole, given) for hole in holes]) for arm, given in arms.items()}
     table = {}
     for kind in [*KINDS, "all"]:
         chosen = [number for number, hole in enumerate(holes) if kind in (hole.kind, "all")]
+        # A kind may have no hole that fits.
+        if not chosen:
+            continue
         row = {}
         for arm in arms:
             of_arm = [measured[arm][number] for number in chosen]

@@ -24,7 +24,7 @@ sys.path.insert(0, str(TRAINING))
 
 import data  # noqa: E402
 from decoder import HEAD, LINEARS, Decoder  # noqa: E402
-from holes import ENDS, KINDS, Hole, Layout, Stream, cut  # noqa: E402
+from holes import ENDS, KINDS, Hole, Layout, Stream, cut, held_out_holes  # noqa: E402
 from train import losses  # noqa: E402
 from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
 
@@ -107,14 +107,15 @@ def test_other_settings_do_not_go_on(tiny, corpus, tmp_path):
     assert process.returncode != 0 and "other settings" in said
 
 
-def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path):
+@pytest.mark.parametrize(("rank", "layers"), [(4, 2), (0, 1)])
+def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path, rank, layers):
     run, folder = tmp_path / "run", tmp_path / "model"
-    assert start(corpus, run, tiny, "--order", "psm").wait() == 0
+    assert start(corpus, run, tiny, "--order", "psm", "--rank", rank, "--layers", layers).wait() == 0
     export = [sys.executable, TRAINING / "export.py", run, folder, "--model", tiny]
     assert subprocess.run(export).returncode == 0
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     markers = [TOKENIZER.token_to_id(marker) for marker in Layout.MARKERS]
-    decoder = Decoder(Graph(tiny).read(), 4, markers=markers)
+    decoder = Decoder(Graph(tiny).read(), rank, layers, markers)
     decoder.load_state_dict(state["decoder"])
     written = Graph(folder).read()
     for name, values in decoder.merged().items():
@@ -178,12 +179,17 @@ def test_a_hole_is_laid_out_as_the_server_does(order, text, expected):
     hole = Hole("rest", "a.py", *text.split("|"))
     sample = layout.lay(hole)
     assert TOKENIZER.decode(sample.ids, skip_special_tokens=False) == expected
+    [rows] = paths(sample)
+    counted = [sample.targets[row] for row in rows if sample.weights[row] == 1.0]
+    assert TOKENIZER.decode(counted, skip_special_tokens=False) == expected.partition("<fim_middle>")[2]
+    trunk = sample.branches.count(0)
+    assert sample.weights[:trunk] == [0.25] * (trunk - 1) + [0.0]
     without = layout.lay(hole, with_suffix=False)
     assert len(without.ids) == len(sample.ids) - 1
 
 
 def paths(sample):
-    """Each branch as the ids, targets and weights that its end has before it, and itself."""
+    """For each branch the rows that its end sees, in their order: those of the trunk, then its own."""
     for number in range(1, sample.branches[-1] + 1):
         own = [row for row, branch in enumerate(sample.branches) if branch == number]
         left = [row for row, branch in enumerate(sample.branches) if branch == 0]
@@ -216,6 +222,15 @@ def test_a_branch_of_a_tree_is_the_hole_alone(order):
     assert counted > 40
     weights = torch.tensor([weight for weight in tree.weights if weight])
     assert together[weights == 1.0].sum().item() == pytest.approx(alone, rel=1e-4)
+
+
+def test_every_kind_is_measured_and_what_does_not_fit_is_not():
+    files = [{"name": "inventory.py", "text": TEXT}]
+    assert {hole.kind for hole in held_out_holes(files, 2, 0)} == set(KINDS)
+    layout = Layout(TOKENIZER, "spm", 64, 0.0)
+    for words, fits in ((10, True), (60, False)):
+        sample = layout.lay(Hole("block", "a.py", TEXT, "a\n" * words, TEXT))
+        assert bool(sample) == fits and (not fits or len(sample.ids) <= 64)
 
 
 def test_samples_fit_the_context_and_depend_on_seed_and_step_alone():
