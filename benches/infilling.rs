@@ -5,10 +5,16 @@
 //! The cursor stands on a blank line where the line was, and the answer is that of the completer with
 //! all its rules; only its time limit is lifted. Beside it stands the same with nothing behind the
 //! cursor, and what nothing and `pass` come to.
+//!
+//! PATH may also be what `models/training/complete.py` has written: then what it wrote is scored too.
+//! Of its holes in held-out files, which have no tests, a text is right whose first line is the one that
+//! was there, but for blanks around it; each kind of hole is scored for itself.
 
 mod evaluation;
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -28,19 +34,55 @@ use tower_lsp::ls_types::{Position, Uri};
 struct Row {
     prompt: String,
     suffix: String,
+    canonical_solution: String,
+    #[serde(flatten)]
+    tests: Option<Tests>,
+    #[serde(default = "single_line")]
+    kind: String,
+    #[serde(default = "solution")]
+    file_name: String,
+    /// By `complete.py`.
+    written: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Tests {
     test: String,
     entry_point: String,
 }
 
+fn single_line() -> String {
+    "single line".to_owned()
+}
+
+fn solution() -> String {
+    "solution.py".to_owned()
+}
+
 impl Row {
-    /// Whether the program passes its tests with `line` in the hole.
-    fn passes(&self, judge: &Judge, line: &str) -> anyhow::Result<bool> {
-        let check = format!("check({})", self.entry_point);
+    /// What stands behind the cursor: on a blank line where a whole one was.
+    fn behind(&self) -> String {
+        let line_end = if self.tests.is_some() { "\n" } else { "" };
+        format!("{line_end}{}", self.suffix)
+    }
+
+    /// Whether the program passes its tests with `text` in the hole, or the text begins with the line
+    /// that was there.
+    fn is_right(&self, judge: &Judge, text: &str) -> anyhow::Result<bool> {
+        let Some(Tests { test, entry_point }) = &self.tests else {
+            return Ok(first_line(text) == first_line(&self.canonical_solution));
+        };
+        let check = format!("check({entry_point})");
         let json = serde_json::json!({"statement": "", "tests": [check]});
         let problem = Problem::from_json(&json.to_string(), Language::Python)?;
-        let program = format!("{}{line}\n{}\n{}", self.prompt, self.suffix, self.test);
+        let program = format!("{}{text}{}\n{test}", self.prompt, self.behind());
         Ok(judge.passes(&problem, &program, &|| false)?)
     }
+}
+
+/// The first line with something in it, without the blanks around it.
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or_default().trim_end()
 }
 
 /// Completes in documents that are each seen once.
@@ -71,14 +113,25 @@ impl Typist {
         })
     }
 
-    /// What is shown between `before`, which ends with a line end, and `after`.
-    async fn complete(&mut self, before: &str, after: &str) -> anyhow::Result<String> {
+    /// What is shown in the hole of `row`, or there if nothing stood behind its line.
+    async fn complete(&mut self, row: &Row, with_suffix: bool) -> anyhow::Result<String> {
         self.opened += 1;
-        let uri = format!("file:///{}/solution.py", self.opened).parse::<Uri>()?;
-        let text = format!("{before}\n{after}");
+        let path = format!("/{}/{}", self.opened, row.file_name);
+        let language = Language::of_file(Path::new(&path)).context("no language of ours")?;
+        let uri = format!("file://{path}").parse::<Uri>()?;
+        let behind = if with_suffix {
+            row.behind()
+        } else {
+            "\n".to_owned()
+        };
+        let text = format!("{}{behind}", row.prompt);
         self.documents
-            .open(uri.clone(), "python".to_owned(), 0, &text);
-        let position = Position::new(before.matches('\n').count().try_into()?, 0);
+            .open(uri.clone(), language.id().to_owned(), 0, &text);
+        let line = row.prompt.rfind('\n').map_or(0, |end| end + 1);
+        let position = Position::new(
+            row.prompt.matches('\n').count().try_into()?,
+            row.prompt[line..].encode_utf16().count().try_into()?,
+        );
         let snapshot = self
             .documents
             .snapshot(&uri, position, PositionEncoding::Utf16)
@@ -91,6 +144,15 @@ impl Typist {
     }
 }
 
+/// What may stand in a hole, in the order of a row's texts.
+const ARMS: [&str; 5] = [
+    "nothing",
+    "`pass`",
+    "what is shown",
+    "with nothing behind",
+    "written by the script",
+];
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let usage = "give the path of HumanEval-Infilling: cargo bench --bench infilling -- PATH [ROWS [MODEL]]";
@@ -99,26 +161,34 @@ async fn main() -> anyhow::Result<()> {
     };
     let judge = Judge::find(Language::Python)?;
     let mut typist = Typist::new(model)?;
-    let arms = ["nothing", "`pass`", "what is shown", "with nothing behind"];
-    let mut passed = [0; 4];
-    let mut total = 0;
-    for row in &rows {
-        let with = typist.complete(&row.prompt, &row.suffix).await?;
-        let without = typist.complete(&row.prompt, "").await?;
+    let mut kinds: BTreeMap<&str, (usize, [usize; ARMS.len()])> = BTreeMap::new();
+    for (number, row) in rows.iter().enumerate() {
         let last = row.prompt.lines().next_back().unwrap_or_default();
         let indentation = &last[..last.len() - last.trim_start().len()];
-        let lines = [String::new(), format!("{indentation}pass"), with, without];
-        total += 1;
-        for (passed, line) in passed.iter_mut().zip(lines) {
-            *passed += usize::from(row.passes(&judge, &line)?);
+        let texts = [
+            Some(String::new()),
+            Some(format!("{indentation}pass")),
+            Some(typist.complete(row, true).await?),
+            Some(typist.complete(row, false).await?),
+            row.written.clone(),
+        ];
+        let (total, right) = kinds.entry(&row.kind).or_default();
+        *total += 1;
+        for (right, text) in right.iter_mut().zip(texts) {
+            if let Some(text) = text {
+                *right += usize::from(row.is_right(&judge, &text)?);
+            }
         }
-        if total % 50 == 0 {
-            writeln!(std::io::stderr(), "{total}: {passed:?}")?;
+        if number % 50 == 49 {
+            writeln!(std::io::stderr(), "{}: {kinds:?}", number + 1)?;
         }
     }
     let mut out = std::io::stdout().lock();
-    for (arm, passed) in arms.into_iter().zip(passed) {
-        writeln!(out, "{arm:<22}{}", score(passed, total))?;
+    for (kind, (total, right)) in kinds {
+        writeln!(out, "{kind}")?;
+        for (arm, right) in ARMS.into_iter().zip(right) {
+            writeln!(out, "  {arm:<22}{}", score(right, total))?;
+        }
     }
     Ok(())
 }

@@ -162,6 +162,17 @@ class Layout:
         self.branch(sample, suffix, prefix, prefix, middle)
         return sample
 
+    def prompt(self, hole):
+        """The prompt of a hole whose middle is not known, and the tokens before it that are to be written again."""
+        reach = 8 * self.context
+        before = hole.prefix[-reach:]
+        prefix, _ = self.split(before, len(before))
+        suffix = self.encode(hole.suffix[:reach])[: self.context // 4]
+        trunk = self.trunk(hole.file_name, suffix, prefix[-self.context // 2 :])
+        if self.order == "psm":
+            trunk.ids += [self.suffix, *suffix]
+        return [*trunk.ids, self.middle], self.encode(before)[len(prefix) :]
+
     def tree(self, file_name, text, end, most, rng):
         """The sample of at most so many holes that end at `end`, or None where chance finds none that fit
         the context. How much of the suffix and of the prefix is there is random too."""
@@ -179,6 +190,13 @@ class Layout:
             seen.add(start)
             self.branch(sample, suffix, trunk, *self.split(before, start))
         return sample if len(sample.ids) > shortest else None
+
+    def answered(self, question, answer):
+        """The sample of a conversation, of which the answer is learned."""
+        sample = Sample()
+        sample.grow(0, 0, self.encode(question), 0.0)
+        sample.grow(0, 0, self.encode(answer)[: max(0, self.context - len(sample.ids))], 1.0)
+        return sample
 
     def trunk(self, file_name, suffix, prefix):
         """A sample that has no hole yet."""
@@ -212,14 +230,18 @@ class Stream:
     """Samples without end. Which one comes at a step depends on the seed and the step alone, so that a
     run that goes on after a stop sees what it would have seen."""
 
-    def __init__(self, files, layout, ends, branches, seed):
+    def __init__(self, files, layout, ends, branches, seed, answers=(), share=0.0):
         self.files, self.layout, self.branches, self.seed = files, layout, branches, seed
+        self.answers, self.share = answers, share
         self.ends, self.shares = list(ends), list(ends.values())
 
     def batch(self, step, size):
         rng = random.Random(f"{self.seed}/{step}")
         samples = []
         while len(samples) < size:
+            if self.share and rng.random() < self.share:
+                samples.append(self.layout.answered(**rng.choice(self.answers)))
+                continue
             file = rng.choice(self.files)
             end = end_of(rng.choices(self.ends, self.shares)[0], file["text"], rng)
             sample = end and self.layout.tree(file["name"], file["text"], end, self.branches, rng)

@@ -38,6 +38,7 @@ def options(arguments=None):
     parser.add_argument("--order", choices=("spm", "psm"), default="spm")
     parser.add_argument("--other-weight", type=float, default=0.25, help="of the loss outside the middle")
     parser.add_argument("--ends", type=shares, default="rest=3,line=2,span=3", help="how often a hole ends where")
+    parser.add_argument("--answers", type=float, default=0.0, help="share of samples from what answers.py has written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=50, help="steps between two checkpoints")
     parser.add_argument("--holes", type=int, default=16, help="held-out holes of each kind for an evaluation")
@@ -74,6 +75,9 @@ def losses(decoder, samples):
     return loss, weights[rows], rows.nonzero()[:, 0]
 
 
+HELD_OUT = 16
+"""The first so many answers are measured and not learned."""
+
 MEASURED = 256
 """The context of a measured hole in tokens: the same for all runs, whatever they learn from."""
 
@@ -104,6 +108,13 @@ def evaluate(decoder, tokenizer, order, holes):
     return table
 
 
+@torch.no_grad()
+def answer_loss(decoder, samples):
+    """The loss in nats a token of answers."""
+    measured = [loss for losses in measure(decoder, samples) for loss in losses]
+    return sum(measured) / len(measured)
+
+
 def measure(decoder, samples):
     """The losses of each sample of one hole: the tokens of the middle, then the end token."""
     measured = [[] for _ in samples]
@@ -129,7 +140,13 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.learned, lr=options.rate, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.rate)
         files = read(options.corpus / "train.jsonl")
-        self.stream = Stream(files, layout, options.ends, options.branches, options.seed)
+        answers = options.corpus / "answers.jsonl"
+        answers = read(answers) if answers.exists() else []
+        if options.answers and not answers:
+            raise SystemExit(f"{options.corpus} has no answers: see answers.py")
+        self.answers = [layout.answered(**answer) for answer in answers[:HELD_OUT]]
+        learned = answers[HELD_OUT:], options.answers
+        self.stream = Stream(files, layout, options.ends, options.branches, options.seed, *learned)
         self.held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes, options.seed)
         self.step = 0
         options.run.mkdir(parents=True, exist_ok=True)
@@ -189,7 +206,11 @@ class Run:
         print(json.dumps(entry), flush=True)
 
     def evaluate(self):
-        self.write({"step": self.step, "suffix": evaluate(self.decoder, self.tokenizer, self.options.order, self.held_out)})
+        entry = {"step": self.step}
+        if self.answers:
+            entry["answers"] = round(answer_loss(self.decoder, self.answers), 3)
+        entry["suffix"] = evaluate(self.decoder, self.tokenizer, self.options.order, self.held_out)
+        self.write(entry)
 
     def train(self):
         self.resume()

@@ -22,9 +22,12 @@ SHIPPED = TRAINING.parent / "smollm2-135m-fim"
 EXAMPLES = TRAINING.parents[1] / "examples"
 sys.path.insert(0, str(TRAINING))
 
+import complete  # noqa: E402
 import data  # noqa: E402
+from answers import LANGUAGES, question  # noqa: E402
 from decoder import HEAD, LINEARS, Decoder  # noqa: E402
 from holes import ENDS, KINDS, Hole, Layout, Stream, cut, held_out_holes  # noqa: E402
+from session import Session  # noqa: E402
 from train import losses  # noqa: E402
 from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
 
@@ -105,6 +108,47 @@ def test_other_settings_do_not_go_on(tiny, corpus, tmp_path):
     process = start(corpus, tmp_path, tiny, "--seed", 1)
     said, _ = process.communicate()
     assert process.returncode != 0 and "other settings" in said
+
+
+def test_a_share_of_the_samples_are_answers_of_which_only_the_answer_is_learned():
+    layout = Layout(TOKENIZER, "spm", 320, 0.25)
+    files = [{"name": "inventory.py", "text": TEXT}]
+    asked = question(files[0], random.Random(0))
+    answers = [{"question": asked, "answer": "It adds.<|im_end|>"}]
+    batch = Stream(files, layout, dict.fromkeys(ENDS, 1.0), 4, 0, answers, 0.5).batch(0, 40)
+    answered = [sample for sample in batch if sample.ids[0] != layout.file]
+    assert 10 < len(answered) < 30
+    [learned] = {tuple(id for id, weight in zip(sample.targets, sample.weights) if weight) for sample in answered}
+    assert TOKENIZER.decode(list(learned), skip_special_tokens=False) == "It adds.<|im_end|>"
+
+
+def test_questions_name_two_languages_and_quote_the_code():
+    rng = random.Random(0)
+    asked = [question({"name": "inventory.py", "text": TEXT}, rng) for _ in range(100)]
+    asked = [question for question in asked if question]
+    assert all("Python" in question for question in asked)
+    assert all(any(f"to {other}." in question for question in asked) for other in list(LANGUAGES.values())[1:])
+    assert question({"name": "notes.txt", "text": TEXT}, rng) is None
+
+
+@pytest.mark.parametrize(
+    "prompt, begins", [("def add(a, b):\n    retu", "rn a"), ("for i in ran", "ge("), ("import os\nimport sy", "s")]
+)
+def test_a_hole_is_filled_from_within_a_word(prompt, begins):
+    session = Session(SHIPPED)
+    layout = Layout(session.tokenizer, session.order, complete.CONTEXT, 0.0)
+    letters = np.array([session.tokenizer.id_to_token(id) for id in range(session.tokenizer.get_vocab_size())])
+    row = {"prompt": prompt, "suffix": "\n"}
+    assert complete.complete(session, layout, letters, complete.hole_of(row)).startswith(begins)
+
+
+def test_a_hole_that_is_asked_for_is_laid_out_as_one_that_is_learned():
+    for order in ("spm", "psm"):
+        layout = Layout(TOKENIZER, order, 256, 0.0)
+        for hole in held_out_holes([{"name": "inventory.py", "text": TEXT}], 4, 0):
+            ids, _ = layout.prompt(hole)
+            learned = layout.lay(hole).ids
+            assert learned[: len(ids)] == ids
 
 
 @pytest.mark.parametrize(("rank", "layers"), [(4, 2), (0, 1)])
