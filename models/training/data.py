@@ -29,12 +29,17 @@ HEADER = re.compile(r"\A(?:\s*(?:#|//|/\*|\*|--).*\n)+\s*")
 """The comments a file begins with; they hold its licence, if it has one there."""
 
 
-def pypi(name, version, folder):
-    """A wheel, which needs no building: its files, and what it declares."""
+def wheel(name, version, folder):
+    """A package as `pip` fetches it: one file in `folder`."""
     run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"{name}=={version}",
         "--dest", folder)
-    (wheel,) = folder.glob("*.whl")
-    files = read_zip(wheel)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def pypi(name, version, folder):
+    """A wheel, which needs no building: its files, and what it declares."""
+    files = read_zip(wheel(name, version, folder))
     (metadata,) = (text for path, text in files.items() if path.endswith(".dist-info/METADATA"))
     found = re.findall(r"^(?:License-Expression|License): (.+)$|^Classifier: License :: .*:: (.+)$", metadata, re.MULTILINE)
     return files, [a or b for a, b in found]

@@ -22,6 +22,7 @@ SHIPPED = TRAINING.parent / "smollm2-135m-fim"
 EXAMPLES = TRAINING.parents[1] / "examples"
 sys.path.insert(0, str(TRAINING))
 
+import base  # noqa: E402
 import complete  # noqa: E402
 import data  # noqa: E402
 from answers import LANGUAGES, question  # noqa: E402
@@ -120,6 +121,13 @@ def test_a_share_of_the_samples_are_answers_of_which_only_the_answer_is_learned(
     assert 10 < len(answered) < 30
     [learned] = {tuple(id for id, weight in zip(sample.targets, sample.weights) if weight) for sample in answered}
     assert TOKENIZER.decode(list(learned), skip_special_tokens=False) == "It adds.<|im_end|>"
+
+
+def test_neighbours_that_are_rotated_become_halves():
+    halves = np.arange(2 * HEAD).reshape(2, 2, HEAD // 2, 1)
+    neighbours = halves.swapaxes(1, 2).reshape(2 * HEAD, 1)
+    assert neighbours[:2, 0].tolist() == [0, HEAD // 2]
+    assert base.halves(neighbours)[:, 0].tolist() == list(range(2 * HEAD))
 
 
 def test_questions_name_two_languages_and_quote_the_code():

