@@ -25,10 +25,11 @@ use interline::config::{Config, Options};
 use interline::context::Trigger;
 use interline::document::Documents;
 use interline::language::Language;
-use interline::lsp::position::PositionEncoding;
+use interline::lsp::position::{PositionEncoding, position};
 use interline::task::solve::judge::Judge;
 use interline::task::solve::problem::Problem;
-use tower_lsp::ls_types::{Position, Uri};
+use ropey::Rope;
+use tower_lsp::ls_types::Uri;
 
 #[derive(serde::Deserialize)]
 struct Row {
@@ -127,14 +128,11 @@ impl Typist {
         let text = format!("{}{behind}", row.prompt);
         self.documents
             .open(uri.clone(), language.id().to_owned(), 0, &text);
-        let line = row.prompt.rfind('\n').map_or(0, |end| end + 1);
-        let position = Position::new(
-            row.prompt.matches('\n').count().try_into()?,
-            row.prompt[line..].encode_utf16().count().try_into()?,
-        );
+        let encoding = PositionEncoding::Utf16;
+        let cursor = position(&Rope::from_str(&text), row.prompt.len(), encoding);
         let snapshot = self
             .documents
-            .snapshot(&uri, position, PositionEncoding::Utf16)
+            .snapshot(&uri, cursor, encoding)
             .context("the document is open")?;
         let shown = self.completer.complete(&snapshot, Trigger::Automatic).await;
         self.documents.close(&uri);
@@ -161,7 +159,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let judge = Judge::find(Language::Python)?;
     let mut typist = Typist::new(model)?;
-    let mut kinds: BTreeMap<&str, (usize, [usize; ARMS.len()])> = BTreeMap::new();
+    // For each kind and arm, how many texts are right, and of how many.
+    let mut kinds: BTreeMap<&str, [(usize, usize); ARMS.len()]> = BTreeMap::new();
     for (number, row) in rows.iter().enumerate() {
         let last = row.prompt.lines().next_back().unwrap_or_default();
         let indentation = &last[..last.len() - last.trim_start().len()];
@@ -172,11 +171,11 @@ async fn main() -> anyhow::Result<()> {
             Some(typist.complete(row, false).await?),
             row.written.clone(),
         ];
-        let (total, right) = kinds.entry(&row.kind).or_default();
-        *total += 1;
-        for (right, text) in right.iter_mut().zip(texts) {
+        let arms = kinds.entry(&row.kind).or_default();
+        for ((right, total), text) in arms.iter_mut().zip(texts) {
             if let Some(text) = text {
                 *right += usize::from(row.is_right(&judge, &text)?);
+                *total += 1;
             }
         }
         if number % 50 == 49 {
@@ -184,10 +183,13 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let mut out = std::io::stdout().lock();
-    for (kind, (total, right)) in kinds {
+    for (kind, arms) in kinds {
         writeln!(out, "{kind}")?;
-        for (arm, right) in ARMS.into_iter().zip(right) {
-            writeln!(out, "  {arm:<22}{}", score(right, total))?;
+        for (arm, (right, total)) in ARMS.into_iter().zip(arms) {
+            // No script has written into the rows of the set itself.
+            if total > 0 {
+                writeln!(out, "  {arm:<22}{}", score(right, total))?;
+            }
         }
     }
     Ok(())

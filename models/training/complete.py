@@ -22,8 +22,9 @@ NEW = 64
 """Tokens that are written, at most."""
 
 
-def complete(session, layout, letters, hole):
+def complete(session, layout, hole):
     """What the model puts into a hole, the likeliest token each time."""
+    letters = session.letters
     ids, healed = layout.prompt(hole)
     # What it must write again.
     before, length = "".join(letters[healed]), len(session.tokenizer.decode(healed))
@@ -70,11 +71,9 @@ def main():
     options = parser.parse_args()
     session = Session(options.folder)
     layout = Layout(session.tokenizer, session.order, CONTEXT, 0.0)
-    # The texts of the tokens; bytes are letters of an alphabet of their own here.
-    letters = np.array([session.tokenizer.id_to_token(id) for id in range(session.tokenizer.get_vocab_size())])
     with open(options.out, "w", encoding="utf-8") as out:
         for row in rows_of(options.set, options.holes, options.seed):
-            written = complete(session, layout, letters, hole_of(row))
+            written = complete(session, layout, hole_of(row))
             print(json.dumps(row | {"written": written}), file=out, flush=True)
 
 

@@ -163,15 +163,10 @@ class Layout:
         return sample
 
     def prompt(self, hole):
-        """The prompt of a hole whose middle is not known, and the tokens before it that are to be written again."""
-        reach = 8 * self.context
-        before = hole.prefix[-reach:]
-        prefix, _ = self.split(before, len(before))
-        suffix = self.encode(hole.suffix[:reach])[: self.context // 4]
-        trunk = self.trunk(hole.file_name, suffix, prefix[-self.context // 2 :])
-        if self.order == "psm":
-            trunk.ids += [self.suffix, *suffix]
-        return [*trunk.ids, self.middle], self.encode(before)[len(prefix) :]
+        """The prompt of a hole with nothing in it, and the tokens before it that are to be written again."""
+        ids = self.lay(hole).ids
+        middle = len(ids) - ids[::-1].index(self.middle)
+        return ids[:middle], ids[middle:-1]
 
     def tree(self, file_name, text, end, most, rng):
         """The sample of at most so many holes that end at `end`, or None where chance finds none that fit

@@ -17,6 +17,8 @@ class Session:
         self.past = [value for value in self.session.get_inputs() if value.name.startswith("past_key_values")]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.order = re.search(r'order = "(\w+)"', (folder / "model.toml").read_text())[1]
+        # The texts of the tokens; bytes are letters of an alphabet of their own here.
+        self.letters = np.array([self.tokenizer.id_to_token(id) for id in range(self.tokenizer.get_vocab_size())])
         self.markers = sorted(self.tokenizer.get_added_tokens_decoder())
 
     def write(self, ids, end, choose, most):

@@ -142,8 +142,8 @@ class Run:
         files = read(options.corpus / "train.jsonl")
         answers = options.corpus / "answers.jsonl"
         answers = read(answers) if answers.exists() else []
-        if options.answers and not answers:
-            raise SystemExit(f"{options.corpus} has no answers: see answers.py")
+        if options.answers and len(answers) <= HELD_OUT:
+            raise SystemExit(f"{options.corpus} has no more than the {HELD_OUT} answers that are measured: see answers.py")
         self.answers = [layout.answered(**answer) for answer in answers[:HELD_OUT]]
         learned = answers[HELD_OUT:], options.answers
         self.stream = Stream(files, layout, options.ends, options.branches, options.seed, *learned)
