@@ -38,7 +38,7 @@ def main():
 
     if options.corpus:
         written = Decoder(Graph(options.folder).read(), learned=0)
-        holes = held_out_holes(read(options.corpus / "held_out.jsonl"), settings["holes"], settings["seed"])
+        holes = held_out_holes(read(options.corpus / "held_out.jsonl"), settings["holes"])
         for kind, row in evaluate(written, tokenizer, settings["order"], holes).items():
             print(json.dumps({"kind": kind, **row}))
 

@@ -245,8 +245,8 @@ class Stream:
         return samples
 
 
-def held_out_holes(files, per_kind, seed):
-    """The same holes for every evaluation: so many of each kind."""
+def held_out_holes(files, per_kind, seed=0):
+    """The same holes for every evaluation and every run: so many of each kind."""
     rng = random.Random(f"{seed}/held out")
     holes = []
     for kind in KINDS:

@@ -147,7 +147,7 @@ class Run:
         self.answers = [layout.answered(**answer) for answer in answers[:HELD_OUT]]
         learned = answers[HELD_OUT:], options.answers
         self.stream = Stream(files, layout, options.ends, options.branches, options.seed, *learned)
-        self.held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes, options.seed)
+        self.held_out = held_out_holes(read(options.corpus / "held_out.jsonl"), options.holes)
         self.step = 0
         options.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint = options.run / "checkpoint.pt"
