@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 IGNORED = 0
 """Stands where there is no token; nothing there counts."""
@@ -123,6 +124,12 @@ class Sample:
             self.joints.append(joint)
 
 
+WORD = re.compile(r"[^\W\d]\w+")
+SOURCES = ("behind", "before", "nowhere", "no word")
+"""Where else the word stands that a token of a middle is of: only behind the hole, before it, in neither;
+or it is of no word."""
+
+
 class Layout:
     """The form of a prompt: `<filename>NAME\\n<fim_suffix>SUFFIX<fim_prefix>PREFIX<fim_middle>` for the
     order `spm`, with prefix and suffix exchanged for `psm`."""
@@ -147,8 +154,9 @@ class Layout:
             ids = ids[:-1]
         return ids, self.encode(text[start:])
 
-    def lay(self, hole, with_suffix=True):
-        """The sample of one hole, or None where its middle leaves no room for it."""
+    def parts(self, hole, with_suffix=True):
+        """The tokens of the suffix, the prefix and the middle, cut to the context; None where the middle
+        leaves no room for the prefix."""
         # No token is longer than this, so what is cut off here is never needed.
         reach = 8 * self.context
         before = hole.prefix[-reach:]
@@ -157,10 +165,31 @@ class Layout:
         room = self.context - len(self.trunk(hole.file_name, suffix, []).ids) - len(middle) - 3
         if room <= 0:
             return None
-        prefix = prefix[-min(room, self.context // 2) :]
+        return suffix, prefix[-min(room, self.context // 2) :], middle
+
+    def lay(self, hole, with_suffix=True):
+        """The sample of one hole, or None where its middle leaves no room for it."""
+        parts = self.parts(hole, with_suffix)
+        if not parts:
+            return None
+        suffix, prefix, middle = parts
         sample = self.trunk(hole.file_name, suffix, prefix)
         self.branch(sample, suffix, prefix, prefix, middle)
         return sample
+
+    def sources(self, suffix, prefix, middle):
+        """Of each token of a middle, which of `SOURCES` its word has."""
+        behind, before = (set(WORD.findall(self.tokenizer.decode(ids))) for ids in (suffix, prefix))
+        ends = [len(self.tokenizer.decode(middle[:count])) for count in range(len(middle) + 1)]
+        words = list(WORD.finditer(self.tokenizer.decode(middle)))
+
+        def source(start, end):
+            word = next((word[0] for word in words if word.start() < end and word.end() > start), None)
+            if word is None:
+                return "no word"
+            return "before" if word in before else "behind" if word in behind else "nowhere"
+
+        return [source(start, end) for start, end in zip(ends, ends[1:])]
 
     def prompt(self, hole):
         """The prompt of a hole with nothing in it, and the tokens before it that are to be written again."""

@@ -10,13 +10,14 @@ import math
 import os
 import pathlib
 import time
+from statistics import fmean
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
 from decoder import Decoder
-from holes import ENDS, IGNORED, KINDS, Layout, Stream, held_out_holes
+from holes import ENDS, IGNORED, KINDS, SOURCES, Layout, Stream, held_out_holes
 from weights import Graph
 
 HERE = pathlib.Path(__file__).parent
@@ -85,7 +86,8 @@ MEASURED = 256
 @torch.no_grad()
 def evaluate(decoder, tokenizer, order, holes):
     """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
-    middle and at the end token, for each kind and for all."""
+    middle and at the end token, for each kind and for all; and of the tokens of all middles by where
+    else their words stand, for only what stands behind a hole can be gained from there."""
     layout = Layout(tokenizer, order, MEASURED, 0.0)
     arms = {"with": True, "without": False}
     # Without the suffix there is more room, not less.
@@ -100,19 +102,33 @@ def evaluate(decoder, tokenizer, order, holes):
         row = {}
         for arm in arms:
             of_arm = [measured[arm][number] for number in chosen]
-            row[arm] = sum(sum(middle) for *middle, _ in of_arm) / sum(len(loss) - 1 for loss in of_arm)
-            row[f"end {arm}"] = sum(end for *_, end in of_arm) / len(of_arm)
+            row[arm] = fmean(loss for *middle, _ in of_arm for loss in middle)
+            row[f"end {arm}"] = fmean(end for *_, end in of_arm)
         row["gain"] = row["without"] - row["with"]
         row["end gain"] = row["end without"] - row["end with"]
-        table[kind] = {name: round(value, 3) for name, value in row.items()}
+        table[kind] = rounded(row)
+    sources = [layout.sources(*layout.parts(hole)) for hole in holes]
+    for source in SOURCES:
+        row = {
+            # The end token, the last one, has no source.
+            arm: [loss for losses, of in zip(measured[arm], sources) for loss, its in zip(losses, of) if its == source]
+            for arm in arms
+        }
+        if row["with"]:
+            means = {arm: fmean(losses) for arm, losses in row.items()}
+            gain = means["without"] - means["with"]
+            table[source] = rounded({**means, "gain": gain, "tokens": len(row["with"])})
     return table
+
+
+def rounded(row):
+    return {name: round(value, 3) for name, value in row.items()}
 
 
 @torch.no_grad()
 def answer_loss(decoder, samples):
     """The loss in nats a token of answers."""
-    measured = [loss for losses in measure(decoder, samples) for loss in losses]
-    return sum(measured) / len(measured)
+    return fmean(loss for losses in measure(decoder, samples) for loss in losses)
 
 
 def measure(decoder, samples):

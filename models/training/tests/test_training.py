@@ -159,6 +159,18 @@ def test_a_hole_that_is_asked_for_is_laid_out_as_one_that_is_learned():
             assert learned[: len(ids)] == ids
 
 
+def test_the_words_of_a_middle_have_their_sources():
+    hole = Hole("line", "a.py", "total = 0\n", "later = total + 12 * fresh", "\nreturn later\n")
+    for order in ("spm", "psm"):
+        layout = Layout(TOKENIZER, order, 256, 0.0)
+        suffix, prefix, middle = layout.parts(hole)
+        sources = layout.sources(suffix, prefix, middle)
+        texts = {source: "" for source in sources}
+        for id, source in zip(middle, sources):
+            texts[source] += TOKENIZER.decode([id])
+        assert texts == {"behind": "later", "no word": " = + 12 *", "before": " total", "nowhere": " fresh"}
+
+
 @pytest.mark.parametrize(("rank", "layers"), [(4, 2), (0, 1)])
 def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path, rank, layers):
     run, folder = tmp_path / "run", tmp_path / "model"
