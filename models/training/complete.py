@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     session = Session(options.folder)
-    layout = Layout(session.tokenizer, session.order, CONTEXT, 0.0)
+    layout = Layout(session.tokenizer, session.order, CONTEXT)
     with open(options.out, "w", encoding="utf-8") as out:
         for row in rows_of(options.set, options.holes, options.seed):
             written = complete(session, layout, hole_of(row))

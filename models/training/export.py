@@ -27,7 +27,7 @@ def main():
     state = torch.load(options.run / "checkpoint.pt", weights_only=True)
     settings = state["settings"]
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
-    layout = Layout(tokenizer, settings["order"], settings["context"], settings["other_weight"])
+    layout = Layout(tokenizer, settings["order"], settings["context"])
     graph = Graph(options.model)
     decoder = Decoder(graph.read(), settings["rank"], settings["layers"], layout.markers)
     decoder.load_state_dict(state["decoder"])

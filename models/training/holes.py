@@ -136,8 +136,9 @@ class Layout:
 
     MARKERS = ("<filename>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<|endoftext|>")
 
-    def __init__(self, tokenizer, order, context, other_weight):
-        self.tokenizer, self.order, self.context, self.other_weight = tokenizer, order, context, other_weight
+    def __init__(self, tokenizer, order, context, other_weight=0.0, behind_weight=1.0):
+        self.tokenizer, self.order, self.context = tokenizer, order, context
+        self.other_weight, self.behind_weight = other_weight, behind_weight
         self.markers = [tokenizer.token_to_id(marker) for marker in self.MARKERS]
         self.file, self.prefix, self.suffix, self.middle, self.end = self.markers
 
@@ -242,7 +243,9 @@ class Layout:
         number = sample.branches[-1] + 1
         joint = sample.branches.count(0) - len(trunk) + kept
         sample.grow(number, joint, [*own, self.middle], 0.0)
-        sample.grow(number, joint, [*middle, self.end], 1.0)
+        weights = [self.behind_weight if its == "behind" else 1.0 for its in self.sources(suffix, prefix, middle)]
+        for id, weight in zip([*middle, self.end], [*weights, 1.0]):
+            sample.grow(number, joint, [id], weight)
 
 
 def common(one, other):

@@ -38,6 +38,7 @@ def options(arguments=None):
     parser.add_argument("--warm-up", type=int, default=20, help="steps")
     parser.add_argument("--order", choices=("spm", "psm"), default="spm")
     parser.add_argument("--other-weight", type=float, default=0.25, help="of the loss outside the middle")
+    parser.add_argument("--behind-weight", type=float, default=1.0, help="of the loss of words that stand only behind")
     parser.add_argument("--ends", type=shares, default="rest=3,line=2,span=3", help="how often a hole ends where")
     parser.add_argument("--answers", type=float, default=0.0, help="share of samples from what answers.py has written")
     parser.add_argument("--seed", type=int, default=0)
@@ -88,7 +89,7 @@ def evaluate(decoder, tokenizer, order, holes):
     """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
     middle and at the end token, for each kind and for all; and of the tokens of all middles by where
     else their words stand, for only what stands behind a hole can be gained from there."""
-    layout = Layout(tokenizer, order, MEASURED, 0.0)
+    layout = Layout(tokenizer, order, MEASURED)
     arms = {"with": True, "without": False}
     # Without the suffix there is more room, not less.
     holes = [hole for hole in holes if layout.lay(hole)]
@@ -149,7 +150,9 @@ class Run:
     def __init__(self, options):
         self.options = options
         self.tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
-        layout = Layout(self.tokenizer, options.order, options.context, options.other_weight)
+        layout = Layout(
+            self.tokenizer, options.order, options.context, options.other_weight, options.behind_weight
+        )
         torch.manual_seed(options.seed)
         self.decoder = Decoder(Graph(options.model).read(), options.rank, options.layers, layout.markers)
         self.learned = [weight for weight in self.decoder.parameters() if weight.requires_grad]

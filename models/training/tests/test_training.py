@@ -28,7 +28,7 @@ import complete  # noqa: E402
 import data  # noqa: E402
 from answers import LANGUAGES, question  # noqa: E402
 from decoder import HEAD, LINEARS, Decoder  # noqa: E402
-from holes import ENDS, KINDS, Hole, Layout, Stream, cut, held_out_holes  # noqa: E402
+from holes import ENDS, KINDS, SOURCES, Hole, Layout, Stream, cut, held_out_holes  # noqa: E402
 from session import Session  # noqa: E402
 from train import losses  # noqa: E402
 from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
@@ -131,6 +131,13 @@ def test_neighbours_that_are_rotated_become_halves():
     assert base.halves(neighbours)[:, 0].tolist() == list(range(2 * HEAD))
 
 
+def test_a_mix_is_between_two_models_and_keeps_the_markers():
+    name = "lm_head.MatMul.weight"
+    zeros, ones = {name: np.zeros((3, HEAD))}, {name: np.ones((3, HEAD))}
+    assert base.mixed(zeros, ones, 0.75, [1])[name][:, 0].tolist() == [0.75, 1.0, 0.75]
+    assert base.mixed(zeros, ones, 0.0, [1])[name][:, 0].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_questions_name_two_languages_and_quote_the_code():
     rng = random.Random(0)
     asked = [question({"name": "inventory.py", "text": TEXT}, rng) for _ in range(100)]
@@ -145,30 +152,33 @@ def test_questions_name_two_languages_and_quote_the_code():
 )
 def test_a_hole_is_filled_from_within_a_word(prompt, begins):
     session = Session(SHIPPED)
-    layout = Layout(session.tokenizer, session.order, complete.CONTEXT, 0.0)
+    layout = Layout(session.tokenizer, session.order, complete.CONTEXT)
     row = {"prompt": prompt, "suffix": "\n"}
     assert complete.complete(session, layout, complete.hole_of(row)).startswith(begins)
 
 
 def test_a_hole_that_is_asked_for_is_laid_out_as_one_that_is_learned():
     for order in ("spm", "psm"):
-        layout = Layout(TOKENIZER, order, 256, 0.0)
+        layout = Layout(TOKENIZER, order, 256)
         for hole in held_out_holes([{"name": "inventory.py", "text": TEXT}], 4, 0):
             ids, _ = layout.prompt(dataclasses.replace(hole, middle=""))
             learned = layout.lay(hole).ids
             assert learned[: len(ids)] == ids
 
 
-def test_the_words_of_a_middle_have_their_sources():
+@pytest.mark.parametrize("order", ["spm", "psm"])
+def test_a_word_that_stands_only_behind_counts_more(order):
+    layout = Layout(TOKENIZER, order, 256, behind_weight=3.0)
     hole = Hole("line", "a.py", "total = 0\n", "later = total + 12 * fresh", "\nreturn later\n")
-    for order in ("spm", "psm"):
-        layout = Layout(TOKENIZER, order, 256, 0.0)
-        suffix, prefix, middle = layout.parts(hole)
-        sources = layout.sources(suffix, prefix, middle)
-        texts = {source: "" for source in sources}
-        for id, source in zip(middle, sources):
-            texts[source] += TOKENIZER.decode([id])
-        assert texts == {"behind": "later", "no word": " = + 12 *", "before": " total", "nowhere": " fresh"}
+    suffix, prefix, middle = layout.parts(hole)
+    texts = dict.fromkeys(SOURCES, "")
+    for id, source in zip(middle, layout.sources(suffix, prefix, middle)):
+        texts[source] += TOKENIZER.decode([id])
+    assert texts == {"behind": "later", "before": " total", "nowhere": " fresh", "no word": " = + 12 *"}
+    sample = layout.lay(hole)
+    counted = [(id, weight) for id, weight in zip(sample.targets, sample.weights) if weight]
+    assert [id for id, _ in counted] == [*middle, layout.end]
+    assert [TOKENIZER.decode([id]) for id, weight in counted if weight == 3.0] == ["later"]
 
 
 @pytest.mark.parametrize(("rank", "layers"), [(4, 2), (0, 1)])
@@ -291,7 +301,7 @@ def test_a_branch_of_a_tree_is_the_hole_alone(order):
 def test_every_kind_is_measured_and_what_does_not_fit_is_not():
     files = [{"name": "inventory.py", "text": TEXT}]
     assert {hole.kind for hole in held_out_holes(files, 2, 0)} == set(KINDS)
-    layout = Layout(TOKENIZER, "spm", 64, 0.0)
+    layout = Layout(TOKENIZER, "spm", 64)
     for words, fits in ((10, True), (60, False)):
         sample = layout.lay(Hole("block", "a.py", TEXT, "a\n" * words, TEXT))
         assert bool(sample) == fits and (not fits or len(sample.ids) <= 64)
