@@ -14,17 +14,6 @@ EPSILON = 1e-5
 LINEARS = ("attn.qkv_proj", "attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
 
-BITS = 0
-
-
-def rounded(weight):
-    """4-bit blocks of 32 with one scale, the extreme at -8."""
-    blocks = weight.unflatten(-1, (-1, 32))
-    extreme = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
-    scale = torch.where(extreme == 0, 1.0, extreme / -8)
-    return ((blocks / scale).round().clamp(-8, 7) * scale).flatten(-2)
-
-
 class Matrix(nn.Module):
     """A matrix [out, in] that is frozen, or learned itself."""
 
@@ -52,10 +41,6 @@ class Adapted(Matrix):
         self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))
 
     def forward(self, x):
-        if BITS:
-            weight = self.merged()
-            # Forward it is rounded, backward it is not (straight through).
-            return functional.linear(x, weight + (rounded(weight.detach()) - weight.detach()))
         return super().forward(x) + functional.linear(functional.linear(x, self.down), self.up)
 
     def merged(self):

@@ -136,11 +136,9 @@ class Layout:
 
     MARKERS = ("<filename>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<|endoftext|>")
 
-    def __init__(self, tokenizer, order, context, other_weight=0.0, behind_weight=1.0, echo=0, bare=False):
+    def __init__(self, tokenizer, order, context, other_weight=0.0, behind_weight=1.0):
         self.tokenizer, self.order, self.context = tokenizer, order, context
         self.other_weight, self.behind_weight = other_weight, behind_weight
-        # So many tokens of the suffix are learned behind the end token, or with `bare` in its place.
-        self.echo, self.bare = echo, bare
         self.markers = [tokenizer.token_to_id(marker) for marker in self.MARKERS]
         self.file, self.prefix, self.suffix, self.middle, self.end = self.markers
 
@@ -165,8 +163,6 @@ class Layout:
         before = hole.prefix[-reach:]
         prefix, middle = self.split(before + hole.middle, len(before))
         suffix = self.encode(hole.suffix[:reach])[: self.context // 4] if with_suffix else []
-        # Where the suffix is withheld its first token is asked for all the same.
-        self.after = self.encode(hole.suffix[:reach])[:1]
         room = self.context - len(self.trunk(hole.file_name, suffix, []).ids) - len(middle) - 3
         if room <= 0:
             return None
@@ -207,7 +203,6 @@ class Layout:
         the context. How much of the suffix and of the prefix is there is random too."""
         reach = 8 * self.context
         suffix = self.encode(text[end : end + reach])[: rng.randint(4, self.context // 4)]
-        self.after = suffix
         trunk = self.encode(text[max(0, end - reach) : end])[-rng.randint(self.context // 8, self.context // 2) :]
         before = self.tokenizer.decode(trunk)
         trunk = self.encode(before)
@@ -249,11 +244,8 @@ class Layout:
         joint = sample.branches.count(0) - len(trunk) + kept
         sample.grow(number, joint, [*own, self.middle], 0.0)
         weights = [self.behind_weight if its == "behind" else 1.0 for its in self.sources(suffix, prefix, middle)]
-        end = self.after[: self.echo] if self.bare else [self.end]
-        for id, weight in zip([*middle, *end], [*weights, *[1.0] * len(end)]):
+        for id, weight in zip([*middle, self.end], [*weights, 1.0]):
             sample.grow(number, joint, [id], weight)
-        if not self.bare:
-            sample.grow(number, joint, suffix[: self.echo], 0.5)
 
 
 def common(one, other):

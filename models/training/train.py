@@ -16,7 +16,6 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-import decoder
 from decoder import Decoder
 from holes import ENDS, IGNORED, KINDS, SOURCES, Layout, Stream, held_out_holes
 from weights import Graph
@@ -40,9 +39,6 @@ def options(arguments=None):
     parser.add_argument("--order", choices=("spm", "psm"), default="spm")
     parser.add_argument("--other-weight", type=float, default=0.25, help="of the loss outside the middle")
     parser.add_argument("--behind-weight", type=float, default=1.0, help="of the loss of words that stand only behind")
-    parser.add_argument("--echo", type=int, default=0, help="tokens of the suffix to write behind the end")
-    parser.add_argument("--bare", action="store_true", help="write them in place of the end token")
-    parser.add_argument("--bits", type=int, default=0, help="4 rounds the adapted matrices at each step")
     parser.add_argument("--ends", type=shares, default="rest=3,line=2,span=3", help="how often a hole ends where")
     parser.add_argument("--answers", type=float, default=0.0, help="share of samples from what answers.py has written")
     parser.add_argument("--seed", type=int, default=0)
@@ -89,11 +85,11 @@ MEASURED = 256
 
 
 @torch.no_grad()
-def evaluate(decoder, tokenizer, order, holes, bare=False):
+def evaluate(decoder, tokenizer, order, holes):
     """Suffix gain: the loss with the suffix withheld minus the loss with it, in nats a token of the
     middle and at the end token, for each kind and for all; and of the tokens of all middles by where
     else their words stand, for only what stands behind a hole can be gained from there."""
-    layout = Layout(tokenizer, order, MEASURED, echo=int(bare), bare=bare)
+    layout = Layout(tokenizer, order, MEASURED)
     arms = {"with": True, "without": False}
     # Without the suffix there is more room, not less.
     holes = [hole for hole in holes if layout.lay(hole)]
@@ -155,10 +151,8 @@ class Run:
         self.options = options
         self.tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
         layout = Layout(
-            self.tokenizer, options.order, options.context, options.other_weight, options.behind_weight,
-            options.echo, options.bare,
+            self.tokenizer, options.order, options.context, options.other_weight, options.behind_weight
         )
-        decoder.BITS = options.bits
         torch.manual_seed(options.seed)
         self.decoder = Decoder(Graph(options.model).read(), options.rank, options.layers, layout.markers)
         self.learned = [weight for weight in self.decoder.parameters() if weight.requires_grad]
@@ -234,7 +228,7 @@ class Run:
         entry = {"step": self.step}
         if self.answers:
             entry["answers"] = round(answer_loss(self.decoder, self.answers), 3)
-        entry["suffix"] = evaluate(self.decoder, self.tokenizer, self.options.order, self.held_out, self.options.bare)
+        entry["suffix"] = evaluate(self.decoder, self.tokenizer, self.options.order, self.held_out)
         self.write(entry)
 
     def train(self):
