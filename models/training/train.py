@@ -100,29 +100,26 @@ def evaluate(decoder, tokenizer, order, holes):
         # A kind may have no hole that fits.
         if not chosen:
             continue
-        row = {}
-        for arm in arms:
-            of_arm = [measured[arm][number] for number in chosen]
-            row[arm] = fmean(loss for *middle, _ in of_arm for loss in middle)
-            row[f"end {arm}"] = fmean(end for *_, end in of_arm)
-        row["gain"] = row["without"] - row["with"]
-        row["end gain"] = row["end without"] - row["end with"]
-        table[kind] = rounded(row)
+        of_kind = {arm: [measured[arm][number] for number in chosen] for arm in arms}
+        middle = gain({arm: [loss for *middle, _ in of_arm for loss in middle] for arm, of_arm in of_kind.items()})
+        end = gain({arm: [end for *_, end in of_arm] for arm, of_arm in of_kind.items()})
+        table[kind] = middle | {f"end {name}": value for name, value in end.items()}
     sources = [layout.sources(*layout.parts(hole)) for hole in holes]
     for source in SOURCES:
-        row = {
+        of_source = {
             # The end token, the last one, has no source.
             arm: [loss for losses, of in zip(measured[arm], sources) for loss, its in zip(losses, of) if its == source]
             for arm in arms
         }
-        if row["with"]:
-            means = {arm: fmean(losses) for arm, losses in row.items()}
-            gain = means["without"] - means["with"]
-            table[source] = rounded({**means, "gain": gain, "tokens": len(row["with"])})
+        if of_source["with"]:
+            table[source] = gain(of_source) | {"tokens": len(of_source["with"])}
     return table
 
 
-def rounded(row):
+def gain(losses):
+    """The means of the losses with and without the suffix, and their difference."""
+    row = {arm: fmean(of_arm) for arm, of_arm in losses.items()}
+    row["gain"] = row["without"] - row["with"]
     return {name: round(value, 3) for name, value in row.items()}
 
 
