@@ -17,8 +17,8 @@ from train import read
 TEMPERATURE = 0.5
 """At 1 a small model says too much that is neither code nor sense."""
 
-NEW = 128
-"""Tokens of an answer, at most; one that is longer has no end."""
+NEW = 192
+"""Tokens of an answer, at most. One that is longer is left out: without its end it would teach to run on."""
 
 LANGUAGES = {".py": "Python", ".rs": "Rust", ".ts": "TypeScript", ".js": "JavaScript"}
 CHAT = (
@@ -55,7 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("corpus", type=pathlib.Path, help="answers.jsonl is written there")
-    parser.add_argument("--count", type=int, default=160)
+    parser.add_argument("--count", type=int, default=120, help="answers; twice as many questions are asked")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     session, rng = Session(options.folder), random.Random(options.seed)
@@ -68,13 +68,16 @@ def main():
         return int((logits / TEMPERATURE + draw.gumbel(size=logits.shape)).argmax())
 
     with open(options.corpus / "answers.jsonl", "w", encoding="utf-8") as out:
-        for _ in range(options.count):
-            while not (asked := question(rng.choice(files), rng)):
-                pass
+        kept = 0
+        while kept < options.count:
+            if not (asked := question(rng.choice(files), rng)):
+                continue
             ids = session.tokenizer.encode(asked, add_special_tokens=False).ids
             written = session.write(ids, end, choose, NEW)
-            answer = session.tokenizer.decode(written) + ("<|im_end|>" if len(written) < NEW else "")
-            print(json.dumps({"question": asked, "answer": answer}), file=out, flush=True)
+            if len(written) < NEW:
+                answer = session.tokenizer.decode(written) + "<|im_end|>"
+                print(json.dumps({"question": asked, "answer": answer}), file=out, flush=True)
+                kept += 1
 
 
 if __name__ == "__main__":

@@ -52,8 +52,9 @@ class Graph:
         return weights
 
     def write(self, weights, folder):
-        """Copies the model's folder and writes these quantised matrices into the copy."""
-        shutil.copytree(self.folder, folder)
+        """Copies the model's folder, but for the page about what it was, and writes these quantised matrices
+        into the copy."""
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("README.md"))
         for name, values in weights.items():
             blocks, scales = quantise(values)
             self._map(name + QUANTISED, folder, "r+")[:] = blocks
