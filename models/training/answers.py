@@ -55,7 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("corpus", type=pathlib.Path, help="answers.jsonl is written there")
-    parser.add_argument("--count", type=int, default=120, help="answers; twice as many questions are asked")
+    parser.add_argument("--count", type=int, default=120, help="answers that end; more questions are asked")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     session, rng = Session(options.folder), random.Random(options.seed)
