@@ -62,15 +62,15 @@ done
 shift
 exec "$@""#;
 
-/// Sets the limits that the kernel keeps (`$1` of data and `$2` of a file in KiB for each process,
-/// `$3` of processes), says `READY`, then becomes the program, with less of a claim to the
-/// processor than we have: whoever watches a program that forks must get to it.
+/// Sets the limits that the kernel keeps (`$1` of data and `$2` of a file in KiB and `$3` of processor
+/// time in seconds, for each process; `$4` of processes), says `READY`, then becomes the program, with
+/// less of a claim to the processor than we have: whoever watches a program that forks must get to it.
 ///
 /// The limit of processes has no effect for root, which is why they are watched so well. Before
 /// Linux 5.14 it counted all that the user runs.
 const LIMIT: &str = r#"
-ulimit -c 0 && ulimit -n 256 && ulimit -d "$1" && ulimit -f "$2" && ulimit -u "$3" || exit
-shift 3
+ulimit -c 0 && ulimit -n 256 && ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" && ulimit -u "$4" || exit
+shift 4
 echo
 exec nice -n 5 "$@""#;
 
@@ -231,13 +231,14 @@ impl Sandbox {
     }
 }
 
-/// The arguments of `LIMIT`. Memory and processes twice, so that the one who watches sees which limit
-/// it was, before the program does.
-fn limits_of_each(limits: &Limits) -> [String; 3] {
+/// The arguments of `LIMIT`. Memory, time and processes twice, so that the one who watches sees which
+/// limit it was, before the program does. That of time is for when nobody watches: we may be stopped.
+fn limits_of_each(limits: &Limits) -> [String; 4] {
     let data = limits.memory.saturating_mul(2) >> 10;
     let file = limits.files >> 10;
+    let seconds = limits.time.as_secs().saturating_add(1).saturating_mul(2);
     let processes = limits.processes.saturating_mul(2) as u64;
-    [data, file, processes].map(|number| number.to_string())
+    [data, file, seconds, processes].map(|number| number.to_string())
 }
 
 /// The place of a file in the working folder; fails for a name that leads out of it.

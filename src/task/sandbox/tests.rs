@@ -215,6 +215,12 @@ while True: pass";
 }
 
 #[test]
+fn the_kernel_ends_what_nobody_watches() {
+    let text = "import resource; print(resource.getrlimit(resource.RLIMIT_CPU))";
+    check(python(text), Ending::Exited(0), "(122, 122)\n");
+}
+
+#[test]
 fn what_goes_on_in_the_background_ends_with_the_program() {
     let text = "
 import os, signal
