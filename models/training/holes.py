@@ -25,7 +25,7 @@ def line(text, at, rng):
 def indented(text, at, rng):
     """A line behind its indentation."""
     start, end = bounds(text, at)
-    return end - len(text[start:end].lstrip()), end
+    return start + indentation(text[start:end]), end
 
 
 def rest(text, at, rng):
@@ -47,7 +47,16 @@ def block(text, at, rng):
     return start, end
 
 
-KINDS = {"line": line, "indented": indented, "rest": rest, "span": span, "block": block}
+def opened(text, at, rng):
+    """What a line has opened, from behind that line's end; nothing where the next line is not indented more."""
+    start, end = bounds(text, at)
+    below, below_end = bounds(text, min(end + 1, len(text)))
+    if indentation(text[below:below_end]) <= indentation(text[start:end]):
+        return end, end
+    return end, block_end(text, below)
+
+
+KINDS = {"line": line, "indented": indented, "rest": rest, "span": span, "block": block, "opened": opened}
 """Each answers where a hole of its kind begins and ends, near the character `at`."""
 
 
@@ -58,6 +67,33 @@ def bounds(text, at):
     return start, len(text) if end < 0 else end
 
 
+def indentation(line):
+    """How many blanks a line begins with."""
+    return len(line) - len(line.lstrip())
+
+
+def block_end(text, at):
+    """Where the block of the line around `at` ends: behind its last line before one that is indented less."""
+    start, end = bounds(text, at)
+    depth, last = indentation(text[start:end]), end
+    while end < len(text):
+        start, end = bounds(text, end + 1)
+        if text[start:end].strip():
+            if indentation(text[start:end]) < depth:
+                break
+            last = end
+    return last
+
+
+CLOSING = re.compile(r"\s*\n[ \t]*[)\]}]+[,;]?")
+
+
+def closed(text, end):
+    """Where a block that ends at `end` is closed by the bracket below it, or its end where none stands there."""
+    closing = CLOSING.match(text, end)
+    return closing.end() if closing else end
+
+
 def cut(file_name, text, kind, rng):
     """A hole of this kind with something in it, or None where chance hits a blank."""
     start, end = KINDS[kind](text, rng.randrange(len(text)), rng)
@@ -66,8 +102,8 @@ def cut(file_name, text, kind, rng):
     return Hole(kind, file_name, text[:start], text[start:end], text[end:])
 
 
-ENDS = ("rest", "line", "span")
-"""Where the holes of a tree may end: with a line, behind its end, within it."""
+ENDS = ("rest", "line", "span", "block")
+"""Where the holes of a tree may end: with a line, behind its end, within it, with a block."""
 
 
 def end_of(kind, text, rng):
@@ -75,23 +111,26 @@ def end_of(kind, text, rng):
     start, end = bounds(text, rng.randrange(len(text)))
     if not text[start:end].strip():
         return None
+    if kind == "block":
+        return block_end(text, start)
     return {"rest": end, "line": min(end + 1, len(text)), "span": rng.randint(start, end)}[kind]
 
 
 def start_of(text, end, rng):
-    """A place for a hole that ends at `end` to begin: within the line, at its start, behind its
-    indentation, or one to four lines before."""
+    """A place for a hole that ends at `end` to begin: within the line, behind its indentation, at its start,
+    or one to four lines before, half of these behind a line's end, where the cursor stands when a block has
+    been opened."""
     start, line_end = bounds(text, end - text.endswith("\n", 0, end))
     chance = rng.random()
-    if chance < 0.5:
+    if chance < 0.3:
         return rng.randint(start, min(end, line_end))
-    if chance < 0.65:
-        return min(end, line_end - len(text[start:line_end].lstrip()))
-    if chance < 0.8:
+    if chance < 0.45:
+        return min(end, start + indentation(text[start:line_end]))
+    if chance < 0.6:
         return start
     for _ in range(rng.randint(1, 4)):
-        start = bounds(text, max(start - 1, 0))[0]
-    return start
+        start, line_end = bounds(text, max(start - 1, 0))
+    return line_end if chance < 0.8 else rng.randint(start, line_end)
 
 
 @dataclasses.dataclass
@@ -270,8 +309,13 @@ class Stream:
                 samples.append(self.layout.answered(**rng.choice(self.answers)))
                 continue
             file = rng.choice(self.files)
-            end = end_of(rng.choices(self.ends, self.shares)[0], file["text"], rng)
-            sample = end and self.layout.tree(file["name"], file["text"], end, self.branches, rng)
+            text, [kind] = file["text"], rng.choices(self.ends, self.shares)
+            end = end_of(kind, text, rng)
+            # Of the blocks half are the last thing so far, as where one is being written.
+            if end and kind == "block" and rng.random() < 0.5:
+                end = closed(text, end)
+                text = text[:end]
+            sample = end and self.layout.tree(file["name"], text, end, self.branches, rng)
             if sample:
                 samples.append(sample)
         return samples

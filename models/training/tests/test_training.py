@@ -28,7 +28,7 @@ import complete  # noqa: E402
 import data  # noqa: E402
 from answers import LANGUAGES, question  # noqa: E402
 from decoder import HEAD, LINEARS, Decoder  # noqa: E402
-from holes import ENDS, KINDS, SOURCES, Hole, Layout, Stream, cut, held_out_holes  # noqa: E402
+from holes import ENDS, KINDS, SOURCES, Hole, Layout, Stream, block_end, closed, cut, held_out_holes  # noqa: E402
 from session import Session  # noqa: E402
 from train import losses  # noqa: E402
 from weights import QUANTISED, SCALE, Graph, quantise  # noqa: E402
@@ -138,6 +138,12 @@ def test_a_mix_is_between_two_models_and_keeps_the_markers():
     assert base.mixed(zeros, ones, 0.0, [1])[name][:, 0].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_the_upper_layers_are_those_with_the_highest_numbers():
+    names = [f"model.layers.{layer}.mlp.up_proj.MatMul.weight" for layer in (2, 10, 9)]
+    weights = dict.fromkeys(["lm_head.MatMul.weight", *names])
+    assert list(base.upper(weights, 2)) == names[1:]
+
+
 def test_questions_name_two_languages_and_quote_the_code():
     rng = random.Random(0)
     asked = [question({"name": "inventory.py", "text": TEXT}, rng) for _ in range(100)]
@@ -192,10 +198,15 @@ def test_what_is_exported_is_what_was_learned(tiny, corpus, tmp_path, rank, laye
     decoder = Decoder(Graph(tiny).read(), rank, layers, markers)
     decoder.load_state_dict(state["decoder"])
     written = Graph(folder).read()
-    for name, values in decoder.merged().items():
+    merged = decoder.merged()
+    for name, values in merged.items():
         steps = np.abs(values.reshape(len(values), -1, 64)).max(-1) / 127
         off = np.abs(written[name] - values).reshape(len(values), -1, 64).max(-1)
         assert (off <= 0.5001 * steps).all(), name
+    # What was not learned is as it was.
+    before = Graph(tiny).read()
+    assert len(merged) == (11 if layers == 2 else 5)
+    assert all((written[name] == before[name]).all() for name in before.keys() - merged.keys())
     assert 'order = "psm"' in (folder / "model.toml").read_text()
     assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
     assert "is there already" in subprocess.run(export, capture_output=True, text=True).stderr
@@ -228,6 +239,7 @@ def test_holes_are_what_their_kind_says():
         "rest": lambda hole: hole.suffix.startswith("\n") and "\n" not in hole.middle,
         "span": lambda hole: not hole.suffix.startswith("\n") and "\n" not in hole.middle,
         "block": lambda hole: "\n" in hole.middle,
+        "opened": lambda hole: hole.prefix.endswith(":") and hole.middle.startswith("\n    ") and hole.suffix == "\n",
     }
     assert checks.keys() == KINDS.keys()
     rng = random.Random(0)
@@ -237,6 +249,36 @@ def test_holes_are_what_their_kind_says():
             if hole:
                 assert hole.prefix + hole.middle + hole.suffix == text
                 assert holds(hole), hole
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if$0 a:\n    b\nelse:\n    c$1",
+        "if a:\n    b$0\n\n    if c:\n        d$1\n\ne\n",
+        "f() {\n  a$0;\n  b;$1\n}\n",
+        "a$0$1",
+    ],
+)
+def test_a_block_ends_before_what_is_indented_less(text):
+    at, end = text.replace("$1", "").index("$0"), text.replace("$0", "").index("$1")
+    assert block_end(text.replace("$0", "").replace("$1", ""), at) == end
+
+
+@pytest.mark.parametrize("text", ["f() {\n  a$0;\n}$1\n", "g(\n  a,$0\n\n);$1\n", "if a:\n    b$0$1\nc\n"])
+def test_a_bracket_closes_a_block_with_nothing_behind(text):
+    end = text.replace("$1", "").index("$0")
+    at = text.replace("$0", "").index("$1")
+    clean = text.replace("$0", "").replace("$1", "")
+    assert closed(clean, block_end(clean, end)) == at
+
+
+def test_half_of_the_blocks_are_the_last_thing_so_far():
+    layout = Layout(TOKENIZER, "spm", 320)
+    stream = Stream([{"name": "inventory.py", "text": TEXT}], layout, {"block": 1.0}, 4, 0)
+    last = [sample.ids[sample.ids.index(layout.suffix) + 1] == layout.prefix for sample in stream.batch(0, 60)]
+    # The file's own last block is one too.
+    assert 20 < sum(last) < 45
 
 
 @pytest.mark.parametrize(
