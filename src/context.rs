@@ -149,6 +149,10 @@ impl Context {
             Trigger::Invoked => Scope::Block {
                 indent: indentation(line).saturating_sub(1),
             },
+            // A blank line may come first, and nothing is left on the cursor's that would trail.
+            Trigger::Automatic if line.is_empty() && self.line_suffix().is_empty() => {
+                Scope::FreshLine
+            }
             Trigger::Automatic => Scope::Line,
         }
     }
@@ -237,7 +241,14 @@ mod tests {
         check("xs.map(x => {$0})", "typescript", block(0));
         check("if x then$0", "lua", block(0));
         check("fn f() { a$0", "rust", Ok(Scope::Line));
-        check("fn f() {}\n$0", "rust", Ok(Scope::Line));
+    }
+
+    #[test]
+    fn an_empty_line_may_stay_empty() {
+        check("fn f() {}\n$0", "rust", Ok(Scope::FreshLine));
+        check("fn f() {}\n$0\nfn g() {}\n", "rust", Ok(Scope::FreshLine));
+        check("a();\n    $0\n", "rust", Ok(Scope::Line));
+        check("(\na\n$0)", "rust", Ok(Scope::Line));
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// The model hardly sees the suffix and likes to write its next line again.
+/// A small model likes to write the next line of the suffix again.
 fn before_following_line(text: &str, context: &Context) -> usize {
     let mut following = context.suffix.split('\n').skip(1);
     let Some(following) = following.find(|line| !line.trim().is_empty()) else {
@@ -99,10 +99,14 @@ fn before_following_line(text: &str, context: &Context) -> usize {
 fn before_repeated_context(text: &str, context: &Context) -> usize {
     let said = |line: &&str| line.trim().len() > 3;
     let mut above = context.prefix.rsplit('\n').skip(1).filter(said);
+    let first = match context.scope {
+        Scope::FreshLine => text.trim_start(),
+        _ => text,
+    };
     let line = format!(
         "{}{}",
         context.line_prefix(),
-        text.split('\n').next().unwrap_or_default()
+        first.split('\n').next().unwrap_or_default()
     );
     let same = above
         .next()
@@ -200,7 +204,8 @@ fn more_than_closers(text: &str, context: &Context) -> usize {
     let closers = text
         .chars()
         .all(|char| char.is_whitespace() || ")]};,".contains(char));
-    match closers && context.scope == Scope::Line && text.trim().len() < 2 {
+    let line = matches!(context.scope, Scope::Line | Scope::FreshLine);
+    match closers && line && text.trim().len() < 2 {
         true => 0,
         false => text.len(),
     }
@@ -272,10 +277,17 @@ mod tests {
 
     #[test]
     fn the_line_above_is_not_written_again() {
-        let rule = Err("it repeats what stands before the cursor");
+        let rule: Result<&str, _> = Err("it repeats what stands before the cursor");
         check("total += 1\n$0", "total += 1", rule);
         check("total += 1\ntot$0", "al += 1", rule);
         check("total += 1\n$0", "total += 2", Ok("total += 2"));
+        let below = context("total += 1\n$0", Scope::FreshLine);
+        assert_eq!(
+            postprocess("\ntotal += 1".to_owned(), &below),
+            rule.map(str::to_owned)
+        );
+        let new = "\ntotal += 2".to_owned();
+        assert_eq!(postprocess(new.clone(), &below), Ok(new));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 pub enum Scope {
     /// Up to the end of the line.
     Line,
+    /// Up to the end of the first line with something in it: the cursor stands on an empty one.
+    FreshLine,
     /// A block.
     Block {
         /// Columns of whitespace before the line that opens the block: a later line that is indented
@@ -97,6 +99,9 @@ impl<'a> StopCriteria<'a> {
     fn check_line(&self, text: &str, start: usize, end: usize) -> Option<(FinishReason, usize)> {
         match self.scope {
             Scope::Line => return Some((FinishReason::Line, end)),
+            Scope::FreshLine if !text[..end].trim().is_empty() => {
+                return Some((FinishReason::Line, end));
+            }
             Scope::Fence if text[start..end].trim_end() == "```" => {
                 return Some((FinishReason::Fence, start));
             }
@@ -126,7 +131,7 @@ impl<'a> StopCriteria<'a> {
 
     fn is_dedented(&self, line: &str) -> bool {
         match self.scope {
-            Scope::Line | Scope::Text | Scope::Fence => false,
+            Scope::Line | Scope::FreshLine | Scope::Text | Scope::Fence => false,
             Scope::Block { indent } => line
                 .find(|char: char| !char.is_whitespace())
                 .is_some_and(|column| column <= indent),
@@ -188,6 +193,15 @@ mod tests {
             Some((FinishReason::Line, "a + b")),
         );
         check(Scope::Line, "", "\nc", Some((FinishReason::Line, "")));
+    }
+
+    #[test]
+    fn a_fresh_line_may_leave_empty_ones() {
+        let line = Some((FinishReason::Line, "a"));
+        check(Scope::FreshLine, "", "a\nb", line);
+        let below = Some((FinishReason::Line, "\n\n    a"));
+        check(Scope::FreshLine, "", "\n\n    a\nb", below);
+        check(Scope::FreshLine, "", "\n\n    a", None);
     }
 
     #[test]
