@@ -107,9 +107,9 @@ class Decoder(nn.Module):
         """Of ids at `positions` [batch, length], each of which sees those that are `visible` to it [batch,
         length, length], the logits [rows, vocabulary] at the rows that a mask [batch, length] names."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return self.logits(ids, positions, visible, rows).float()
+            return self._logits(ids, positions, visible, rows).float()
 
-    def logits(self, ids, positions, visible, rows):
+    def _logits(self, ids, positions, visible, rows):
         x = functional.embedding(ids, self.embedding)
         for id, embedding in zip(self.markers, self.marked):
             x = torch.where((ids == id).unsqueeze(-1), embedding, x)
