@@ -19,15 +19,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use evaluation::score;
-use interline::completion::exclusion::Exclusion;
-use interline::completion::{Completer, Settings};
-use interline::config::{Config, Options};
-use interline::context::Trigger;
-use interline::document::Documents;
-use interline::language::Language;
-use interline::lsp::position::{PositionEncoding, position};
-use interline::task::solve::judge::Judge;
-use interline::task::solve::problem::Problem;
+use interline::server::settings::{Config, Options};
+use interline::suggest::{Completer, Settings};
+use interline::tasks::solve::judge::Judge;
+use interline::tasks::solve::problem::Problem;
+use interline::text::context::Trigger;
+use interline::text::document::Documents;
+use interline::text::exclusion::Exclusion;
+use interline::text::language::Language;
+use interline::text::position::{PositionEncoding, position};
 use ropey::Rope;
 use tower_lsp::ls_types::Uri;
 

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use interline::config::{Config, Options};
 use interline::engine::{Engine, EngineState};
-use interline::lsp::capabilities::WHY;
-use interline::lsp::client::Client;
 use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use interline::server;
+use interline::server::capabilities::WHY;
+use interline::server::client::Client;
+use interline::server::settings::{Config, Options};
 use serde_json::{Value, json};
 
 const BURSTS: usize = 40;

@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use evaluation::score;
 use interline::engine::cancel::Cancel;
-use interline::language::Language;
-use interline::task::Desk;
-use interline::task::solve::judge::Judge;
-use interline::task::solve::problem::Problem;
-use interline::task::solve::{self, Trial};
+use interline::tasks::Desk;
+use interline::tasks::solve::judge::Judge;
+use interline::tasks::solve::problem::Problem;
+use interline::tasks::solve::{self, Trial};
+use interline::text::language::Language;
 
 /// Of so many draws the best program is chosen, in turn.
 const DRAWS: [usize; 2] = [20, 50];
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     for row in &rows {
         let (all, first) = (row.problem(usize::MAX)?, row.problem(1)?);
-        let mut observer = |_: interline::task::Progress<'_>| {};
+        let mut observer = |_: interline::tasks::Progress<'_>| {};
         let mut desk = Desk {
             engine: &engine,
             ready: &ready,

@@ -14,15 +14,15 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::completion::exclusion::Exclusion;
-use crate::completion::{Completer, Settings};
-use crate::config::{Config, Options};
-use crate::document::Documents;
 use crate::engine::{Engine, EngineState, Ready};
 use crate::model::{self, Model};
 use crate::runtime::{Provider, Runtime, telemetry};
 use crate::server;
-use crate::task::Task;
+use crate::server::settings::{Config, Options};
+use crate::suggest::{Completer, Settings};
+use crate::tasks::Task;
+use crate::text::document::Documents;
+use crate::text::exclusion::Exclusion;
 
 /// A language server that writes between your lines: local AI code completion, with no cloud.
 #[derive(Debug, Parser)]

@@ -27,21 +27,20 @@
 )]
 
 pub mod cli;
-pub mod config;
 
-pub mod lsp;
 pub mod server;
 
-pub mod completion;
-pub mod task;
+pub mod suggest;
+pub mod tasks;
 
-pub mod context;
-pub mod document;
-pub mod language;
-pub mod syntax;
+pub mod sandbox;
+
+pub mod text;
 
 pub mod engine;
 
 pub mod model;
 
 pub mod runtime;
+
+pub mod download;

@@ -4,7 +4,6 @@
 //! user's cache; when it is nowhere, the official wheel is fetched once with pip (`fetch`) and
 //! the library inside it is checked against a pinned hash. Everything here blocks.
 
-mod fetch;
 pub mod locate;
 pub mod telemetry;
 
@@ -18,7 +17,7 @@ use ort::ep::{CUDA, ExecutionProvider};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
-use fetch::{Pin, VERSION};
+use crate::download::{Pin, VERSION};
 use locate::{Located, Source, locate, origin};
 
 /// Where the library may come from and what it shall run on.

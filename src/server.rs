@@ -10,7 +10,15 @@
 //! - The number of handlers at once is high, because `$/cancelRequest` and `didChange` need a place
 //!   too.
 
-mod task;
+pub mod capabilities;
+pub mod client;
+pub mod client_process;
+pub mod commands;
+pub mod items;
+pub mod messages;
+mod perform;
+pub mod settings;
+pub mod status;
 #[cfg(test)]
 mod tests;
 
@@ -33,23 +41,21 @@ use tower_lsp::ls_types::{
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
-use crate::completion::exclusion::Exclusion;
-use crate::completion::record::{Acceptance, Silence};
-use crate::completion::{Completer, Completions, Settings};
-use crate::config::{Config, Options};
-use crate::context::Trigger;
-use crate::document::{self, Documents, Snapshot};
 use crate::engine::{Engine, EngineState};
-use crate::lsp::capabilities::{ACCEPT, DOCUMENT_TEXT, WHY, initialize_result};
-use crate::lsp::client_process;
-use crate::lsp::inline_completion::{
+use crate::server::capabilities::{ACCEPT, DOCUMENT_TEXT, WHY, initialize_result};
+use crate::server::commands::COMMANDS;
+use crate::server::items::{
     DidPartiallyAcceptCompletionParams, DidShowCompletionParams, NoRange, inline_items, menu_items,
     request_id,
 };
-use crate::lsp::messages;
-use crate::lsp::position::{self, PositionEncoding};
-use crate::lsp::status::{DidChangeStatus, DidFocusParams, Status};
-use crate::lsp::task::COMMANDS;
+use crate::server::settings::{Config, Options};
+use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
+use crate::suggest::record::{Acceptance, Silence};
+use crate::suggest::{Completer, Completions, Settings};
+use crate::text::context::Trigger;
+use crate::text::document::{self, Documents, Snapshot};
+use crate::text::exclusion::Exclusion;
+use crate::text::position::{self, PositionEncoding};
 
 /// Handlers at once. A client that never cancels and types fast has some tens of requests open.
 const CONCURRENCY: usize = 256;
@@ -118,7 +124,7 @@ struct Server {
     session: OnceLock<Session>,
     /// The status of the file at hand, if nothing is ever shown in it, as the client was told.
     inactive: Arc<Mutex<Option<Status>>>,
-    running: Arc<task::Running>,
+    running: Arc<perform::Running>,
 }
 
 /// What `initialize` decides.

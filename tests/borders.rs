@@ -6,25 +6,23 @@ use std::path::{Path, PathBuf};
 
 /// Each room may use itself and the rooms below it. A module stands for all modules inside it that
 /// are not named themselves.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("program", &["main", "cli"]),
-    ("protocol", &["server", "lsp"]),
-    ("features", &["config", "completion", "task"]),
-    (
-        "text",
-        &["document", "context", "language", "syntax", "lsp::position"],
-    ),
+    ("protocol", &["server"]),
+    ("features", &["suggest", "tasks"]),
+    ("sandbox", &["sandbox"]),
+    ("text", &["text"]),
     ("engine", &["engine"]),
     ("model", &["model"]),
-    ("runtime", &["runtime"]),
+    ("foundation", &["runtime", "download"]),
 ];
 
 /// The modules that may name a crate, where not all may.
 const CRATES: [(&str, &[&str]); 4] = [
     ("ort", &["model::onnx", "model::kv_cache", "runtime"]),
     ("tokenizers", &["model::tokenizer"]),
-    ("tower_lsp", &["server", "lsp", "document", "cli"]),
-    ("tokio", &["cli", "server", "lsp", "engine"]),
+    ("tower_lsp", &["server", "text::position"]),
+    ("tokio", &["cli", "server", "engine"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

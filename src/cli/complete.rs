@@ -10,10 +10,10 @@ use serde_json::json;
 use tower_lsp::ls_types::{Position, Uri};
 
 use super::ready_completer;
-use crate::config::{Config, Options};
-use crate::context::Trigger;
-use crate::document::Documents;
-use crate::lsp::position::PositionEncoding;
+use crate::server::settings::{Config, Options};
+use crate::text::context::Trigger;
+use crate::text::document::Documents;
+use crate::text::position::PositionEncoding;
 
 /// The arguments of `interline complete`.
 #[derive(Debug, clap::Args)]

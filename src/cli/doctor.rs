@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 use tower_lsp::ls_types::{Position, Uri};
 
 use super::{Config, Options, ready_completer, say};
-use crate::context::Trigger;
-use crate::document::Documents;
-use crate::lsp::position::PositionEncoding;
 use crate::model;
 use crate::model::fim_template::FimTemplate;
 use crate::model::manifest::Manifest;
 use crate::model::tokenizer::Tokenizer;
 use crate::runtime::Runtime;
+use crate::text::context::Trigger;
+use crate::text::document::Documents;
+use crate::text::position::PositionEncoding;
 
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::complete::{file_uri, language_id};
 use super::{ready, start_engine};
-use crate::config::{Config, Options};
-use crate::lsp::capabilities::WHY;
-use crate::lsp::client::Client;
 use crate::server;
+use crate::server::capabilities::WHY;
+use crate::server::client::Client;
+use crate::server::settings::{Config, Options};
 
 /// The arguments of `interline replay`.
 #[derive(Debug, clap::Args)]

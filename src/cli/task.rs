@@ -7,12 +7,12 @@ use std::str::FromStr;
 use anyhow::{Context as _, ensure};
 
 use super::{ready, say, start_engine};
-use crate::completion::exclusion::Exclusion;
-use crate::config::{Config, Options};
 use crate::engine::cancel::Cancel;
-use crate::language::Language;
-use crate::task::fix::Problem;
-use crate::task::{Desk, Output, Progress, Source, Task};
+use crate::server::settings::{Config, Options};
+use crate::tasks::fix::Problem;
+use crate::tasks::{Desk, Output, Progress, Source, Task};
+use crate::text::exclusion::Exclusion;
+use crate::text::language::Language;
 
 /// What a task is about.
 #[derive(Debug, clap::Args)]

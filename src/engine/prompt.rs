@@ -356,7 +356,7 @@ mod tests {
     fn pieces_of_real_code_are_its_tokens() {
         for code in [
             include_str!("prompt.rs"),
-            include_str!("../document.rs"),
+            include_str!("../text/document.rs"),
             "def f(a):\n    return a\n\n\nclass B:\n\tx = 1\n  \n  # e\u{301}漢😀\r\n\r\n\u{2028}\n",
         ] {
             let joined: Vec<u32> = pieces(code)

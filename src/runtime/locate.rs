@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::fetch::{self, Pin, Python, VERSION};
 use super::{RuntimeError, RuntimeOptions};
+use crate::download::{self as fetch, Pin, Python, VERSION};
 
 /// How a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::engine::tests::{Scripted, gated, scripted};
-use crate::lsp::client::Client as TestClient;
 use crate::model::Model;
+use crate::server::client::Client as TestClient;
 
 pub(super) const URI: &str = "file:///project/a.py";
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use interline::config::{Config, Options};
 use interline::engine::Engine;
-use interline::lsp::client::Client;
 use interline::server;
+use interline::server::client::Client;
+use interline::server::settings::{Config, Options};
 use serde_json::{Value, json};
 
 use crate::support;

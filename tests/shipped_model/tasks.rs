@@ -11,11 +11,11 @@ use interline::engine::lanes::Lanes;
 use interline::engine::sampler::Sampling;
 use interline::engine::stop::Scope;
 use interline::engine::{Engine, EngineState, Ready};
-use interline::language::Language;
 use interline::model::CausalLm;
-use interline::syntax;
-use interline::task::fix::Problem;
-use interline::task::{Desk, Outcome, Output, Source, Task, TaskError};
+use interline::tasks::fix::Problem;
+use interline::tasks::{Desk, Outcome, Output, Source, Task, TaskError};
+use interline::text::language::Language;
+use interline::text::syntax;
 
 use crate::support;
 

@@ -1,0 +1,299 @@
+//! From texts at the cursor to the items that editors show, and the events about them.
+
+use serde::Deserialize;
+use serde_json::json;
+use tower_lsp::ls_types::{
+    Command, CompletionItem, CompletionItemKind, CompletionList, CompletionTextEdit,
+    InlineCompletionItem, InlineCompletionList, Range, TextEdit,
+};
+
+use super::capabilities::ACCEPT;
+use crate::suggest::Completions;
+use crate::text::document::Snapshot;
+use crate::text::position::{self, PositionEncoding};
+
+/// How a client treats an item without a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRange {
+    /// It inserts at the cursor: Neovim, which draws an item *with* a range over the text behind
+    /// the cursor, even if the range is empty.
+    Inserts,
+    /// It may replace what is behind the cursor, as VS Code does: the rest of the line.
+    Replaces,
+}
+
+impl NoRange {
+    /// By the name a client says in `initialize`.
+    #[must_use]
+    pub fn of_client(name: Option<&str>) -> Self {
+        match name {
+            Some("Neovim") => Self::Inserts,
+            _ => Self::Replaces,
+        }
+    }
+}
+
+/// Ghost text. `snapshot` is what the model saw; it differs from the document by `replaced`, the
+/// range that an item of the editor's menu takes, where there is one.
+#[must_use]
+pub fn inline_items(
+    completions: &Completions,
+    snapshot: &Snapshot,
+    replaced: Option<Range>,
+    encoding: PositionEncoding,
+    no_range: NoRange,
+) -> InlineCompletionList {
+    let line = Line::at(snapshot);
+    let cursor = position::position(&snapshot.rope, snapshot.offset, encoding);
+    let (start, range) = match replaced {
+        Some(range) => {
+            let start = position::offset(&snapshot.rope, range.start, encoding);
+            (start.min(snapshot.offset), Some(range))
+        }
+        // With the typed text in it, ghost text stands still in VS Code while the user types. But it
+        // shows no item whose range holds a character of two UTF-16 units.
+        None if line.suffix_is_blank => {
+            let start = line.behind_last(|char| char.len_utf16() > 1);
+            let range = Range::new(position::position(&snapshot.rope, start, encoding), cursor);
+            (start, Some(range))
+        }
+        None if no_range == NoRange::Inserts => (snapshot.offset, None),
+        None => (snapshot.offset, Some(Range::new(cursor, cursor))),
+    };
+    let typed = snapshot.rope.byte_slice(start..snapshot.offset).to_string();
+    let items = completions.texts.iter().map(|text| InlineCompletionItem {
+        insert_text: format!("{typed}{text}"),
+        filter_text: None,
+        range,
+        command: Some(accept(completions.id)),
+        insert_text_format: None,
+    });
+    InlineCompletionList {
+        items: items.collect(),
+    }
+}
+
+/// A menu item, for editors without ghost text: the word before the cursor and what follows it.
+#[must_use]
+pub fn menu_items(
+    completions: &Completions,
+    snapshot: &Snapshot,
+    encoding: PositionEncoding,
+) -> CompletionList {
+    let line = Line::at(snapshot);
+    let start = line.behind_last(|char| !(char.is_alphanumeric() || char == '_'));
+    let range = Range::new(
+        position::position(&snapshot.rope, start, encoding),
+        position::position(&snapshot.rope, snapshot.offset, encoding),
+    );
+    let word = &line.prefix[start - line.start..];
+    let items = completions.texts.iter().enumerate().map(|(index, text)| {
+        let new_text = format!("{word}{text}");
+        let first = new_text.trim_start().lines().next().unwrap_or_default();
+        CompletionItem {
+            label: first.to_owned(),
+            kind: Some(CompletionItemKind::TEXT),
+            detail: Some("Interline".to_owned()),
+            // Before all other servers' items, and in their own order.
+            sort_text: Some(format!("\u{1}{index}")),
+            filter_text: Some(new_text.trim_start().to_owned()),
+            preselect: Some(index == 0),
+            text_edit: Some(CompletionTextEdit::Edit(TextEdit { range, new_text })),
+            command: Some(accept(completions.id)),
+            ..CompletionItem::default()
+        }
+    });
+    CompletionList {
+        // What fits depends on every character, and the server knows it at no cost.
+        is_incomplete: true,
+        items: items.collect(),
+    }
+}
+
+fn accept(id: u64) -> Command {
+    Command {
+        title: "Interline: accepted".to_owned(),
+        command: ACCEPT.to_owned(),
+        arguments: Some(vec![json!(id)]),
+    }
+}
+
+/// The cursor's line.
+struct Line {
+    /// Where it begins, in bytes.
+    start: usize,
+    /// Its text before the cursor.
+    prefix: String,
+    /// Whether nothing but whitespace stands behind the cursor.
+    suffix_is_blank: bool,
+}
+
+impl Line {
+    fn at(snapshot: &Snapshot) -> Self {
+        let rope = &snapshot.rope;
+        let line = rope.byte_to_line(snapshot.offset);
+        let start = rope.line_to_byte(line);
+        let rest = rope.byte_slice(snapshot.offset..rope.line_to_byte(line + 1));
+        Self {
+            start,
+            prefix: rope.byte_slice(start..snapshot.offset).to_string(),
+            suffix_is_blank: rest.chars().all(char::is_whitespace),
+        }
+    }
+
+    /// The offset behind the last character before the cursor that is such, or of the line.
+    fn behind_last(&self, is_such: impl Fn(char) -> bool) -> usize {
+        let at = self.prefix.rfind(is_such);
+        self.start + at.map_or(0, |at| self.prefix.ceil_char_boundary(at + 1))
+    }
+}
+
+/// `textDocument/didShowCompletion`: the user sees the item.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DidShowCompletionParams {
+    /// The item.
+    pub item: InlineCompletionItem,
+}
+
+/// `textDocument/didPartiallyAcceptCompletion`: the user took the beginning of the item.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DidPartiallyAcceptCompletionParams {
+    /// The item.
+    pub item: InlineCompletionItem,
+    /// UTF-16 units from the beginning of the item's text.
+    pub accepted_length: usize,
+}
+
+/// The request an item came from, if it is one of ours.
+#[must_use]
+pub fn request_id(item: &InlineCompletionItem) -> Option<u64> {
+    let command = item
+        .command
+        .as_ref()
+        .filter(|command| command.command == ACCEPT)?;
+    command.arguments.as_ref()?.first()?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_lsp::ls_types::Position;
+
+    use super::*;
+    use crate::text::document::Documents;
+
+    fn snapshot(text: &str) -> Snapshot {
+        let documents = Documents::new();
+        let uri: tower_lsp::ls_types::Uri = "file:///a.py".parse().unwrap();
+        let offset = text.find("$0").unwrap();
+        documents.open(
+            uri.clone(),
+            "python".to_owned(),
+            1,
+            &text.replacen("$0", "", 1),
+        );
+        let start = Position::new(0, 0);
+        let snapshot = documents
+            .snapshot(&uri, start, PositionEncoding::Utf16)
+            .unwrap();
+        Snapshot { offset, ..snapshot }
+    }
+
+    fn completions(texts: &[&str]) -> Completions {
+        Completions {
+            id: 7,
+            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+        }
+    }
+
+    /// The range as `line:character-line:character` and the text.
+    fn inline(text: &str, completion: &str) -> (String, String) {
+        let list = inline_items(
+            &completions(&[completion]),
+            &snapshot(text),
+            None,
+            PositionEncoding::Utf16,
+            NoRange::Replaces,
+        );
+        let item = &list.items[0];
+        assert_eq!(request_id(item), Some(7));
+        (show(item.range.unwrap()), item.insert_text.clone())
+    }
+
+    fn show(Range { start, end }: Range) -> String {
+        format!(
+            "{}:{}-{}:{}",
+            start.line, start.character, end.line, end.character
+        )
+    }
+
+    fn pair(range: &str, text: &str) -> (String, String) {
+        (range.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn ghost_text_at_a_lines_end_takes_the_line() {
+        assert_eq!(inline("a\n  éb$0\nc", " = 1"), pair("1:0-1:4", "  éb = 1"));
+        assert_eq!(inline("a\n  😀b$0\nc", " = 1"), pair("1:4-1:5", "b = 1"));
+        assert_eq!(inline("a$0", "b"), pair("0:0-0:1", "ab"));
+    }
+
+    #[test]
+    fn ghost_text_before_other_text_takes_nothing() {
+        assert_eq!(inline("f($0)\n", "x"), pair("0:2-0:2", "x"));
+    }
+
+    #[test]
+    fn neovim_gets_no_range_that_it_would_draw_over_other_text() {
+        let range = |text: &str, client: &str| {
+            let list = inline_items(
+                &completions(&["x"]),
+                &snapshot(text),
+                None,
+                PositionEncoding::Utf16,
+                NoRange::of_client(Some(client)),
+            );
+            list.items[0].range.map(show)
+        };
+        assert_eq!(range("f($0)\n", "Neovim"), None);
+        assert_eq!(range("f($0\n", "Neovim").as_deref(), Some("0:0-0:2"));
+        assert_eq!(
+            range("f($0)\n", "Visual Studio Code").as_deref(),
+            Some("0:2-0:2")
+        );
+    }
+
+    #[test]
+    fn ghost_text_goes_on_from_the_menus_item() {
+        let replaced = Range::new(Position::new(0, 4), Position::new(0, 6));
+        let list = inline_items(
+            &completions(&["(x)"]),
+            &snapshot("a = print$0"),
+            Some(replaced),
+            PositionEncoding::Utf16,
+            NoRange::Replaces,
+        );
+        let item = &list.items[0];
+        assert_eq!(item.insert_text, "print(x)");
+        assert_eq!(item.range, Some(replaced));
+    }
+
+    #[test]
+    fn a_menu_item_takes_the_word_before_the_cursor() {
+        let list = menu_items(
+            &completions(&["(a)\nb", "(c)"]),
+            &snapshot("é = prin$0"),
+            PositionEncoding::Utf8,
+        );
+        let labels: Vec<&str> = list.items.iter().map(|item| item.label.as_str()).collect();
+        assert_eq!(labels, ["prin(a)", "prin(c)"]);
+        assert_eq!(list.items[0].preselect, Some(true));
+        let Some(CompletionTextEdit::Edit(edit)) = &list.items[0].text_edit else {
+            panic!("{list:?}");
+        };
+        assert_eq!(
+            (show(edit.range).as_str(), edit.new_text.as_str()),
+            ("0:5-0:9", "prin(a)\nb")
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! `didChangeStatus`: whether the server can answer, in the form other completion servers use.
+
+use serde::{Deserialize, Serialize};
+use tower_lsp::ls_types::TextDocumentIdentifier;
+use tower_lsp::ls_types::notification::Notification;
+
+use crate::engine::EngineState;
+use crate::suggest::record::Silence;
+
+/// The notification.
+#[derive(Debug)]
+pub enum DidChangeStatus {}
+
+impl Notification for DidChangeStatus {
+    type Params = Status;
+    const METHOD: &'static str = "didChangeStatus";
+}
+
+/// `textDocument/didFocus`: the user looks at a document, and the status shall be that of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DidFocusParams {
+    /// The document; nothing when the user looks at something else.
+    pub text_document: Option<TextDocumentIdentifier>,
+}
+
+/// What the user should know of the server.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether it is at work on something that the user waits for.
+    pub busy: bool,
+    /// One sentence.
+    pub message: String,
+    /// How bad it is.
+    pub kind: Kind,
+}
+
+/// How bad a status is.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// All is well.
+    Normal,
+    /// There will be no completions until something is done.
+    Error,
+    /// There are completions, but something should be done.
+    Warning,
+    /// There are no completions in this file, by intention.
+    Inactive,
+}
+
+impl From<&EngineState> for Status {
+    fn from(state: &EngineState) -> Self {
+        let (busy, kind, message) = match state {
+            EngineState::Loading(what) => (true, Kind::Normal, what.clone()),
+            EngineState::Ready(ready) => (false, Kind::Normal, format!("{} is ready", ready.model)),
+            EngineState::Failed(problem) => (false, Kind::Error, problem.clone()),
+        };
+        Self {
+            busy,
+            message,
+            kind,
+        }
+    }
+}
+
+impl Status {
+    /// The status of a file in which nothing is ever shown, if that is why nothing is.
+    #[must_use]
+    pub fn inactive(silence: &Silence) -> Option<Self> {
+        match silence {
+            Silence::Disabled(_) | Silence::Excluded(_) => Some(Self {
+                busy: false,
+                message: silence.to_string(),
+                kind: Kind::Inactive,
+            }),
+            _ => None,
+        }
+    }
+}

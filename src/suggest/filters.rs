@@ -1,0 +1,352 @@
+//! What is left of the model's text before it is shown.
+//!
+//! The filters run in the order of [`FILTERS`]. Each only takes away from the end, so that what is
+//! shown is how the model's text began; one that leaves nothing drops the text and gives its name as
+//! the reason.
+
+use crate::engine::stop::Scope;
+use crate::text::context::Context;
+
+/// Answers how much of the text to keep, in bytes.
+type Filter = fn(&str, &Context) -> usize;
+
+/// The filters and what each says when it leaves nothing.
+pub const FILTERS: &[(&str, Filter)] = &[
+    ("the line is complete", only_the_scope),
+    ("it repeats what follows the cursor", before_following_line),
+    (
+        "it repeats what stands before the cursor",
+        before_repeated_context,
+    ),
+    ("it closes what is not open", before_unmatched_closer),
+    ("it repeats the rest of the line", before_rest_of_line),
+    (
+        "there is nothing but whitespace",
+        without_trailing_whitespace,
+    ),
+    (
+        "there is nothing but closing punctuation",
+        more_than_closers,
+    ),
+];
+
+/// Runs the filters over what the model wrote.
+///
+/// # Errors
+///
+/// The name of the filter that left nothing.
+pub fn postprocess(mut text: String, context: &Context) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("the model wrote nothing");
+    }
+    for (name, filter) in FILTERS {
+        let keep = filter(&text, context);
+        text.truncate(keep);
+        if text.is_empty() {
+            return Err(name);
+        }
+    }
+    Ok(text)
+}
+
+/// A line is asked for where the cursor's line goes on, so a text that begins with a line end says
+/// that it does not.
+fn only_the_scope(text: &str, context: &Context) -> usize {
+    match context.scope {
+        Scope::Line => text.find('\n').unwrap_or(text.len()),
+        _ => text.len(),
+    }
+}
+
+/// Where each line of the text begins, with the line.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split('\n').scan(0, |next, line| {
+        let start = *next;
+        *next += line.len() + 1;
+        Some((start, line))
+    })
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// A small model likes to write the next line of the suffix again.
+fn before_following_line(text: &str, context: &Context) -> usize {
+    let mut following = context.suffix.split('\n').skip(1);
+    let Some(following) = following.find(|line| !line.trim().is_empty()) else {
+        return text.len();
+    };
+    let wordless = !following.contains(char::is_alphanumeric);
+    let repeated = lines(text).find(|(start, line)| {
+        let whole;
+        let line = match start {
+            0 => {
+                whole = format!("{}{line}", context.line_prefix());
+                &whole
+            }
+            _ => *line,
+        };
+        // A lone bracket may well be written before one that closes another block.
+        let same_place = !wordless || indentation(line) == indentation(following);
+        line.trim() == following.trim() && same_place
+    });
+    repeated.map_or(text.len(), |(start, _)| start.saturating_sub(1))
+}
+
+/// Small models copy the lines above. A line that says the same as the one before the cursor's adds
+/// nothing, nor do two lines that say the same as the two before.
+fn before_repeated_context(text: &str, context: &Context) -> usize {
+    let said = |line: &&str| line.trim().len() > 3;
+    let mut above = context.prefix.rsplit('\n').skip(1).filter(said);
+    let first = match context.scope {
+        Scope::FreshLine => text.trim_start(),
+        _ => text,
+    };
+    let line = format!(
+        "{}{}",
+        context.line_prefix(),
+        first.split('\n').next().unwrap_or_default()
+    );
+    let same = above
+        .next()
+        .is_some_and(|above| above.trim() == line.trim());
+    if same { 0 } else { text.len() }
+}
+
+/// `print(x$0)` needs no second `)`: what the text ends with and the line goes on with is there
+/// already. Brackets that the text opened itself stay.
+fn before_rest_of_line(text: &str, context: &Context) -> usize {
+    let rest = context.line_suffix().trim();
+    let end = text.trim_end();
+    if rest.is_empty() || end.contains('\n') {
+        return text.len();
+    }
+    // The whole rest, with what the model wrote behind it.
+    if rest.contains(char::is_alphanumeric)
+        && let Some(start) = end.find(rest)
+    {
+        return start;
+    }
+    let overlaps = (1..=rest.len())
+        .rev()
+        .filter(|length| rest.is_char_boundary(*length));
+    let mut overlaps = overlaps.filter(|length| end.ends_with(&rest[..*length]));
+    let start = overlaps.find_map(|length| {
+        let start = end.len() - length;
+        let open = open_brackets(&end[..start], Vec::new());
+        open.is_ok_and(|open| open.is_empty()).then_some(start)
+    });
+    start.unwrap_or(text.len())
+}
+
+/// The brackets that `text` leaves open behind those that `open` were, or where it closes one that is
+/// not open. Brackets in strings on one line do not count.
+fn open_brackets(text: &str, mut open: Vec<char>) -> Result<Vec<char>, usize> {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match (quote, char) {
+            (Some(_), '\\') => {
+                chars.next();
+            }
+            (_, '\n') => quote = None,
+            (Some(quoted), _) if quoted == char => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '`') => quote = Some(char),
+            // Rust's lifetimes and the apostrophes of prose are no quotes.
+            (None, '\'')
+                if !text[..at]
+                    .ends_with(|char: char| char.is_alphanumeric() || "<&".contains(char)) =>
+            {
+                let line = text[at + 1..].split('\n').next().unwrap_or_default();
+                quote = line.contains('\'').then_some(char);
+            }
+            (None, '(') => open.push(')'),
+            (None, '[') => open.push(']'),
+            (None, '{') => open.push('}'),
+            (None, ')' | ']' | '}') if open.pop() != Some(char) => return Err(at),
+            _ => {}
+        }
+    }
+    Ok(open)
+}
+
+/// A closing bracket needs an open one: on the cursor's line, or above it in lines that are not
+/// indented deeper.
+fn before_unmatched_closer(text: &str, context: &Context) -> usize {
+    // Where the window begins inside of something, or a string is odd, nothing is known.
+    let Ok(mut open) = open_brackets(&context.prefix, Vec::new()) else {
+        return text.len();
+    };
+    // What the rest of the line closes is closed.
+    for closer in context.line_suffix().trim().chars() {
+        match open.last() {
+            Some(last) if *last == closer => {
+                open.pop();
+            }
+            _ => break,
+        }
+    }
+    let whole_file = context.prefix_start == 0;
+    match open_brackets(text, open) {
+        Err(at) if whole_file => at,
+        _ => text.len(),
+    }
+}
+
+fn without_trailing_whitespace(text: &str, _: &Context) -> usize {
+    text.trim_end().len()
+}
+
+/// To type a bracket is quicker than to read one, and editors close them by themselves.
+fn more_than_closers(text: &str, context: &Context) -> usize {
+    let closers = text
+        .chars()
+        .all(|char| char.is_whitespace() || ")]};,".contains(char));
+    let line = matches!(context.scope, Scope::Line | Scope::FreshLine);
+    match closers && line && text.trim().len() < 2 {
+        true => 0,
+        false => text.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn context(text: &str, scope: Scope) -> Context {
+        let (prefix, suffix) = text.split_once("$0").unwrap();
+        Context {
+            file_name: "a".to_owned(),
+            prefix: prefix.to_owned(),
+            prefix_start: 0,
+            suffix: suffix.to_owned(),
+            scope,
+        }
+    }
+
+    const BLOCK: Scope = Scope::Block { indent: 0 };
+
+    fn check(around: &str, text: &str, expected: Result<&str, &str>) {
+        let scope = if text.trim_end().contains('\n') {
+            BLOCK
+        } else {
+            Scope::Line
+        };
+        let kept = postprocess(text.to_owned(), &context(around, scope));
+        assert_eq!(
+            kept.as_deref().map_err(|rule| *rule),
+            expected,
+            "{text:?} at {around:?}"
+        );
+    }
+
+    #[test]
+    fn a_line_ends_with_itself() {
+        check("let a = $0", "1;\n", Ok("1;"));
+        check("let a = 1;$0", "\n", Err("the line is complete"));
+        check("let a = 1;$0", "", Err("the model wrote nothing"));
+    }
+
+    #[test]
+    fn what_follows_is_not_written_again() {
+        let rule = Err("it repeats what follows the cursor");
+        check("a = 1\n$0\nb = 2\n", "b = 2", rule);
+        check("a = 1\nb =$0\n\n  b = 2\n", " 2", rule);
+        check(
+            "def f():$0\n    b = 2\n",
+            "\n    a = 1\n    b = 2\n    c = 3",
+            Ok("\n    a = 1"),
+        );
+        check("a = 1\n$0\nb = 2\n", "c = 2", Ok("c = 2"));
+    }
+
+    #[test]
+    fn a_bracket_may_close_before_the_one_of_an_outer_block() {
+        let around = "{\n    if a {$0\n}\n";
+        check(around, "\n        b();\n    }", Ok("\n        b();\n    }"));
+        check(
+            around,
+            "\n        b();\n    }\n}",
+            Ok("\n        b();\n    }"),
+        );
+    }
+
+    #[test]
+    fn the_line_above_is_not_written_again() {
+        let rule: Result<&str, _> = Err("it repeats what stands before the cursor");
+        check("total += 1\n$0", "total += 1", rule);
+        check("total += 1\ntot$0", "al += 1", rule);
+        check("total += 1\n$0", "total += 2", Ok("total += 2"));
+        let below = context("total += 1\n$0", Scope::FreshLine);
+        assert_eq!(
+            postprocess("\ntotal += 1".to_owned(), &below),
+            rule.map(str::to_owned)
+        );
+        let new = "\ntotal += 2".to_owned();
+        assert_eq!(postprocess(new.clone(), &below), Ok(new));
+    }
+
+    #[test]
+    fn the_rest_of_the_line_is_not_written_again() {
+        check("print($0)", "x)", Ok("x"));
+        check("print($0)", "f(x)", Ok("f(x)"));
+        check("print($0)", "f(x))", Ok("f(x)"));
+        check("print($0, end)", "x, end)", Ok("x"));
+        check("a[$0];", "0];", Ok("0"));
+        check("print($0)", ")", Err("it closes what is not open"));
+        check("say $0over", "it over\n", Ok("it"));
+        check(
+            "say $0over",
+            "over and out",
+            Err("it repeats the rest of the line"),
+        );
+    }
+
+    #[test]
+    fn nothing_closes_that_is_not_open() {
+        check("x = f(a$0", ", b))", Ok(", b)"));
+        check("x = a$0", ")", Err("it closes what is not open"));
+        check("x = {\"(\": a$0", ", b: ')'}", Ok(", b: ')'}"));
+        check("fn f<'a>(x: &'a str$0", ") {", Ok(") {"));
+    }
+
+    #[test]
+    fn a_window_inside_of_something_knows_no_brackets() {
+        let mut context = context("a$0", Scope::Line);
+        context.prefix_start = 1024;
+        assert_eq!(
+            postprocess(") b".to_owned(), &context),
+            Ok(") b".to_owned())
+        );
+    }
+
+    #[test]
+    fn there_must_be_something_to_show() {
+        check("a =$0", " \t", Err("there is nothing but whitespace"));
+        check(
+            "f(a$0",
+            ")",
+            Err("there is nothing but closing punctuation"),
+        );
+        check("f(g(a$0", "));", Ok("));"));
+        check("a =$0", " 1  ", Ok(" 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_how_the_text_began(
+            around in r#"[a-c(){}\[\]'"\n ]{0,30}\$0[a-c(){}\n ]{0,20}"#,
+            text in r#"([a-c(){}\[\]'"\\\n ]|é|漢|😀){0,40}"#,
+            block in any::<bool>(),
+        ) {
+            let context = context(&around, if block { BLOCK } else { Scope::Line });
+            if let Ok(kept) = postprocess(text.clone(), &context) {
+                prop_assert!(text.starts_with(&kept) && !kept.trim().is_empty());
+            }
+        }
+    }
+}

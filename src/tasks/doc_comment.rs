@@ -1,0 +1,133 @@
+//! Writes the docstring or doc comment of a function or type.
+
+use super::{Desk, Outcome, Output, Source, TaskError};
+use crate::engine::prompt::Hole;
+use crate::engine::stop::Scope;
+use crate::text::language::Language;
+use crate::text::syntax::{self, Enclosing, ItemKind};
+
+/// The longest comment, in tokens.
+const BUDGET: usize = 80;
+
+/// Where the comment goes and what stands around it there.
+struct Place {
+    /// In bytes.
+    at: usize,
+    open: String,
+    close: String,
+}
+
+/// Documents the function or type at the cursor, in its language's convention: a hole where the
+/// comment belongs, which the model fills.
+///
+/// # Errors
+///
+/// See [`TaskError`].
+pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> {
+    let (text, start) = (&source.text, source.selection.start);
+    // The cursor may stand in the blanks before it.
+    let offset =
+        start + (text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len());
+    let Some(item) = syntax::item_at(text, source.language, offset) else {
+        return Err(TaskError::NoItem(text[..start].matches('\n').count() + 1));
+    };
+    if item.documented {
+        let name = item.name.unwrap_or_else(|| item.signature.clone());
+        return Err(TaskError::Documented(name));
+    }
+    let mut place = place(source, &item);
+    // A small model takes the hole for more code if the sentence is not begun for it.
+    let verb = if item.kind == ItemKind::Type {
+        "A "
+    } else if text[item.range.clone()].contains("return ") || item.signature.contains("->") {
+        if source.language == Language::Python {
+            "Return "
+        } else {
+            "Returns "
+        }
+    } else {
+        ""
+    };
+    place.open.push_str(verb);
+    let hole = Hole {
+        file_name: source.file_name.clone(),
+        prefix: format!("{}{}", &text[..place.at], place.open),
+        prefix_start: 0,
+        suffix: format!("{}{}", place.close, &text[place.at..]),
+    };
+    let written = desk.fill(&hole, Scope::Line, BUDGET)?;
+    let mut said = sentence(&written.text, place.close.trim()).to_owned();
+    if said.is_empty() {
+        return Err(TaskError::Nothing);
+    }
+    if source.language == Language::Python {
+        // Neither may the last quote join the closing ones, nor a backslash begin an escape.
+        said = said.replace('\\', "\\\\");
+        if said.ends_with('"') {
+            said.push('.');
+        }
+    }
+    let comment = format!("{}{said}{}", place.open, place.close);
+    let after = format!("{}{comment}{}", &text[..place.at], &text[place.at..]);
+    let before = syntax::errors(text, source.language).len();
+    if let Some(error) = syntax::errors(&after, source.language)
+        .into_iter()
+        .nth(before)
+    {
+        return Err(TaskError::Broken(error));
+    }
+    Ok(Outcome {
+        output: Output::Edit(place.at..place.at, comment),
+        complete: written.complete,
+        notes: written.cut_short("the comment"),
+    })
+}
+
+fn place(source: &Source, item: &Enclosing) -> Place {
+    let indent = &item.indentation;
+    let above = |open: &str, close: &str| Place {
+        at: item.range.start,
+        open: format!("{indent}{open}"),
+        close: format!("{close}\n"),
+    };
+    match source.language {
+        Language::Python => {
+            let body = item.body.clone().unwrap_or(item.range.end..item.range.end);
+            let line = source.text[..body.start]
+                .rfind('\n')
+                .map_or(0, |end| end + 1);
+            // A body in its head's line (`def f(): ...`) has no line of its own.
+            let (at, indent) = match source.text[line..body.start].trim().is_empty() {
+                true => (line, source.text[line..body.start].to_owned()),
+                false => return above("# ", ""),
+            };
+            Place {
+                at,
+                open: format!("{indent}\"\"\""),
+                close: "\"\"\"\n".to_owned(),
+            }
+        }
+        Language::Rust => above("/// ", ""),
+        Language::Go => match &item.name {
+            Some(name) => above(&format!("// {name}: "), ""),
+            None => above("// ", ""),
+        },
+        Language::CSharp => above("/// <summary>", "</summary>"),
+        Language::Ruby => above("# ", ""),
+        Language::JavaScript
+        | Language::TypeScript
+        | Language::Java
+        | Language::C
+        | Language::Cpp => above("/** ", " */"),
+    }
+}
+
+/// What the model said, without what would end the comment early or begin another one.
+fn sentence<'a>(text: &'a str, close: &str) -> &'a str {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let line = match close {
+        "" => line,
+        close => line.split(close).next().unwrap_or_default(),
+    };
+    line.trim().trim_end_matches('\\').trim()
+}

@@ -1,0 +1,275 @@
+//! Solves a problem by drawing many programs and running them: what passes the examples is grouped by
+//! what it does on further inputs, and the largest groups win.
+//!
+//! After AlphaCode, arXiv 2203.07814, section 4.
+
+pub mod judge;
+pub mod problem;
+pub mod variations;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use super::{Desk, Outcome, Output, Progress, Source, TaskError};
+use crate::engine::sampler::Sampling;
+use crate::engine::stop::Scope;
+use crate::engine::task::TaskRequest;
+use crate::text::syntax::Parsed;
+use judge::Judge;
+use problem::Problem;
+use variations::variations;
+
+/// The longest program, in tokens.
+const BUDGET: usize = 160;
+
+/// Further inputs on which survivors are compared.
+const VARIATIONS: usize = 8;
+
+/// Programs that did the same on all further inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The program that was drawn first.
+    pub program: String,
+    /// How many different programs did the same.
+    pub size: usize,
+    /// What they did.
+    behaviour: Vec<String>,
+}
+
+/// What was drawn and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Programs that were drawn.
+    pub drawn: usize,
+    /// Of these, those that are not like one before.
+    pub distinct: usize,
+    /// Of these, those that parse.
+    pub parsed: usize,
+    /// Of these, those that pass the examples.
+    pub passed: usize,
+    /// Those that passed, the largest group first.
+    pub clusters: Vec<Cluster>,
+    /// The first program that parses, for where none passes.
+    pub first: Option<String>,
+}
+
+impl std::fmt::Display for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            drawn,
+            distinct,
+            parsed,
+            passed,
+            clusters,
+            ..
+        } = self;
+        write!(
+            f,
+            "{drawn} drawn, {distinct} distinct, {parsed} parsed, {passed} passed"
+        )?;
+        if !clusters.is_empty() {
+            let sizes: Vec<_> = clusters
+                .iter()
+                .map(|cluster| cluster.size.to_string())
+                .collect();
+            write!(f, ", {} clusters of {}", clusters.len(), sizes.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Solves the problem that `source` states with `draws` programs, and answers with the evidence and the
+/// `best` programs at most: one of each cluster, the largest first.
+///
+/// # Errors
+///
+/// See [`TaskError`]. Without a sandbox nothing is drawn.
+pub fn solve(
+    desk: &mut Desk<'_>,
+    source: &Source,
+    draws: usize,
+    best: usize,
+) -> Result<Outcome, TaskError> {
+    let language = source.language;
+    let problem = Problem::read(Path::new(&source.file_name), &source.text, language)?;
+    let judge = Judge::find(language)?;
+    let evidence = evidence(desk, &problem, &judge, draws)?;
+    let mut notes = vec![evidence.to_string()];
+    let complete = !evidence.clusters.is_empty();
+    if !complete {
+        notes.push("no program passes the examples; this is the first one that parses".to_owned());
+    }
+    let text = match evidence.clusters.len().min(best) {
+        0 => evidence.first.ok_or(TaskError::Nothing)?,
+        1 => evidence.clusters[0].program.clone(),
+        shown => {
+            let comment = language.line_comment();
+            let clusters = evidence.clusters[..shown].iter().enumerate();
+            let headed = clusters.map(|(at, Cluster { program, size, .. })| {
+                let number = at + 1;
+                format!(
+                    "{comment} {number} of {shown}: {size} drawn programs do the same.\n{program}"
+                )
+            });
+            headed.collect::<Vec<_>>().join("\n\n")
+        }
+    };
+    Ok(Outcome {
+        output: Output::Text {
+            language_id: language.id(),
+            file_name: format!("solution.{}", language.extension()),
+            text,
+        },
+        complete,
+        notes,
+    })
+}
+
+/// Draws the programs and tries them. Programs are judged while others are still being drawn.
+///
+/// # Errors
+///
+/// See [`TaskError`].
+fn evidence(
+    desk: &mut Desk<'_>,
+    problem: &Problem,
+    judge: &Judge,
+    draws: usize,
+) -> Result<Evidence, TaskError> {
+    let cancel = desk.cancel.clone();
+    let mut trial = Trial::new(problem, judge);
+    draw(desk, problem, draws, |observer, _, program| {
+        trial.add(program, &|| cancel.is_cancelled())?;
+        let done = trial.evidence.drawn;
+        let message = &trial.evidence.to_string();
+        observer(Progress::Done {
+            done,
+            all: draws,
+            message,
+        });
+        Ok(())
+    })?;
+    Ok(trial.evidence())
+}
+
+/// Draws programs, and hands each over when it is done, with the how manieth it is.
+///
+/// # Errors
+///
+/// See [`TaskError`].
+pub fn draw(
+    desk: &mut Desk<'_>,
+    problem: &Problem,
+    draws: usize,
+    mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, String) -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
+    let request = request(desk, problem, draws);
+    desk.draw(request, |observer, draw, written| {
+        done(observer, draw, problem.program(&written.text))
+    })
+}
+
+/// Programs on trial.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    problem: &'a Problem,
+    judge: &'a Judge,
+    inputs: Vec<String>,
+    seen: HashSet<String>,
+    evidence: Evidence,
+}
+
+impl<'a> Trial<'a> {
+    /// A trial of programs for `problem`.
+    #[must_use]
+    pub fn new(problem: &'a Problem, judge: &'a Judge) -> Self {
+        Self {
+            problem,
+            judge,
+            inputs: variations(problem, VARIATIONS),
+            seen: HashSet::new(),
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// Tries a program.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox cannot be set up.
+    pub fn add(&mut self, program: String, cancelled: &impl Fn() -> bool) -> io::Result<()> {
+        let Self {
+            problem,
+            judge,
+            inputs,
+            seen,
+            evidence,
+        } = self;
+        evidence.drawn += 1;
+        if !seen.insert(program.clone()) {
+            return Ok(());
+        }
+        evidence.distinct += 1;
+        let parsed = Parsed::new(&program, problem.language);
+        if parsed.gave_up().is_some() || !parsed.errors().is_empty() {
+            return Ok(());
+        }
+        evidence.parsed += 1;
+        evidence.first.get_or_insert_with(|| program.clone());
+        if !judge.passes(problem, &program, cancelled)? {
+            return Ok(());
+        }
+        evidence.passed += 1;
+        let behaviour = judge.behaviour(problem, &program, inputs, cancelled)?;
+        let clusters = &mut evidence.clusters;
+        match clusters
+            .iter_mut()
+            .find(|cluster| cluster.behaviour == behaviour)
+        {
+            Some(cluster) => cluster.size += 1,
+            None => clusters.push(Cluster {
+                program,
+                size: 1,
+                behaviour,
+            }),
+        }
+        Ok(())
+    }
+
+    /// What has come out.
+    #[must_use]
+    pub fn evidence(mut self) -> Evidence {
+        // A stable sort: among equals the one that was drawn first.
+        self.evidence
+            .clusters
+            .sort_by_key(|cluster| std::cmp::Reverse(cluster.size));
+        self.evidence
+    }
+}
+
+/// The first draw is the likeliest text, the others are drawn at several temperatures: low ones keep to
+/// what the model knows, high ones find what it would not think of.
+fn samplings(draws: usize) -> Vec<Sampling> {
+    const TEMPERATURES: [f32; 4] = [0.4, 0.6, 0.8, 1.0];
+    let drawn = (1..draws).map(|draw| Sampling::TopP {
+        temperature: TEMPERATURES[draw % TEMPERATURES.len()],
+        top_p: 0.95,
+        seed: draw as u64,
+    });
+    std::iter::once(Sampling::Greedy).chain(drawn).collect()
+}
+
+/// The program goes on from how it begins, as a file does: of the forms of prompt that were tried this
+/// one solves the most with the default model (ARCHITECTURE.md).
+fn request(desk: &Desk<'_>, problem: &Problem, draws: usize) -> TaskRequest {
+    let name = format!("solution.{}", problem.language.extension());
+    let scope = match problem.function {
+        Some(_) => Scope::Block { indent: 0 },
+        None => Scope::Text,
+    };
+    TaskRequest {
+        draws: samplings(draws),
+        ..desk.continuation(&name, &problem.stub, scope, BUDGET)
+    }
+}

@@ -1,0 +1,8 @@
+//! Texts: the open documents, what stands around a cursor, languages and their syntax.
+
+pub mod context;
+pub mod document;
+pub mod exclusion;
+pub mod language;
+pub mod position;
+pub mod syntax;

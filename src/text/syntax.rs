@@ -1,0 +1,243 @@
+//! What a text is made of: its functions and types, and where it is broken.
+//!
+//! A grammar is no compiler: a text without errors here may still not compile, and C or C++ that
+//! leans on macros may show errors and be fine. So compare a text's errors with those it had before.
+
+mod body;
+mod definition;
+mod enclosing;
+mod error;
+mod items;
+mod node;
+#[cfg(test)]
+mod tests;
+
+use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
+
+use tree_sitter::{ParseOptions, Parser, Tree};
+
+pub use self::enclosing::Enclosing;
+pub use self::error::SyntaxError;
+use crate::text::language::Language;
+
+/// Texts above this, in bytes, are not parsed: nobody wrote them by hand.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Some texts take a parser minutes, and some of those were made to.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+
+/// Brackets in brackets above this number are not parsed. The parser gives back its memory
+/// recursively, so that a hundred thousand overflow the stack, and ten thousand may take it seconds
+/// in which it never looks at the clock.
+const MAX_NESTING: usize = 1000;
+
+/// A piece of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it stands, in bytes. It begins at the start of a line where it can, and ends where the
+    /// next one begins: blank lines go with what stands before them.
+    pub range: Range<usize>,
+    /// What it is.
+    pub kind: ItemKind,
+    /// What a function or a type is called.
+    pub name: Option<String>,
+    /// The head of a function or a type as it is written, without comments and attributes above it.
+    /// After that of a type, those of its methods, a line each and indented by four spaces.
+    pub signature: Option<String>,
+}
+
+/// What a piece of a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemKind {
+    /// Imports, uses or includes, and the package's name.
+    Imports,
+    /// A function or a method, or only its declaration.
+    Function,
+    /// A class, struct, enum, interface, trait, implementation or module.
+    Type,
+    /// Statements, constants, comments that stand alone.
+    Other,
+}
+
+/// Why nothing is known about a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GaveUp {
+    /// It is not worth trying.
+    #[error("the text is larger than {} MiB", MAX_BYTES >> 20)]
+    TooLarge,
+    /// The parser might not survive it.
+    #[error("more than {MAX_NESTING} brackets are open at once")]
+    TooDeep,
+    /// The parser did not come to an end.
+    #[error("parsing takes longer than {} s", TIME_LIMIT.as_secs())]
+    TooSlow,
+}
+
+/// A parsed text, for those who ask more than one thing about it.
+#[derive(Clone, Debug)]
+pub struct Parsed<'a> {
+    text: &'a str,
+    language: Language,
+    tree: Result<Tree, GaveUp>,
+}
+
+impl<'a> Parsed<'a> {
+    /// Parses `text`, within a second. What cannot be parsed is one item without errors; see
+    /// [`Self::gave_up`].
+    #[must_use]
+    pub fn new(text: &'a str, language: Language) -> Self {
+        Self::within(TIME_LIMIT, text, language)
+    }
+
+    fn within(limit: Duration, text: &'a str, language: Language) -> Self {
+        let tree = if text.len() > MAX_BYTES {
+            Err(GaveUp::TooLarge)
+        } else if nesting(text) > MAX_NESTING {
+            Err(GaveUp::TooDeep)
+        } else {
+            parse(text, language, Instant::now() + limit).ok_or(GaveUp::TooSlow)
+        };
+        Self {
+            text,
+            language,
+            tree,
+        }
+    }
+
+    /// Why nothing is known about the text, if so.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<GaveUp> {
+        self.tree.as_ref().err().copied()
+    }
+
+    /// See [`items`].
+    #[must_use]
+    pub fn items(&self) -> Vec<Item> {
+        let root = self.tree.as_ref().ok().map(Tree::root_node);
+        items::of(self.text, self.language, root)
+    }
+
+    /// See [`errors`].
+    #[must_use]
+    pub fn errors(&self) -> Vec<SyntaxError> {
+        match &self.tree {
+            Ok(tree) => error::all(self.text, tree.root_node()),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// See [`item_at`].
+    #[must_use]
+    pub fn item_at(&self, offset: usize) -> Option<Enclosing> {
+        let root = self.tree.as_ref().ok()?.root_node();
+        enclosing::at(self.text, self.language, root, offset)
+    }
+}
+
+/// The items at the top level of a text, in order. Each byte belongs to exactly one.
+///
+/// Comments, attributes and decorators go with what follows them on the next line. Imports in a row
+/// are one item, and so are other statements with no blank line between them. What stands in a
+/// namespace of C++ or C#, between `#if` and `#endif`, in `extern "C"` or in a group of Go's types
+/// counts as top level, for such blocks wrap whole files.
+#[must_use]
+pub fn items(text: &str, language: Language) -> Vec<Item> {
+    Parsed::new(text, language).items()
+}
+
+/// What does not parse, in order: the first twenty places.
+#[must_use]
+pub fn errors(text: &str, language: Language) -> Vec<SyntaxError> {
+    Parsed::new(text, language).errors()
+}
+
+/// The innermost function or type around `offset`, in bytes. The comments and attributes above it
+/// belong to it, and so does the rest of its last line.
+#[must_use]
+pub fn item_at(text: &str, language: Language, offset: usize) -> Option<Enclosing> {
+    Parsed::new(text, language).item_at(offset)
+}
+
+fn parse(text: &str, language: Language, deadline: Instant) -> Option<Tree> {
+    let tree = parse_with(&grammar(language), text, deadline)?;
+    // `<T>value` is a cast in TypeScript and an element in TSX, so each has a grammar.
+    if language == Language::TypeScript && tree.root_node().has_error() {
+        let tsx = tree_sitter_typescript::LANGUAGE_TSX.into();
+        let tsx = parse_with(&tsx, text, deadline)?;
+        if error::all(text, tsx.root_node()).len() < error::all(text, tree.root_node()).len() {
+            return Some(tsx);
+        }
+    }
+    Some(tree)
+}
+
+fn parse_with(grammar: &tree_sitter::Language, text: &str, deadline: Instant) -> Option<Tree> {
+    let mut parser = Parser::new();
+    parser
+        .set_language(grammar)
+        .expect("a test loads each grammar");
+    let mut watch = |_: &_| match Instant::now() < deadline {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    };
+    parser.parse_with_options(
+        &mut |offset, _| &text.as_bytes()[offset.min(text.len())..],
+        None,
+        Some(ParseOptions::new().progress_callback(&mut watch)),
+    )
+}
+
+fn grammar(language: Language) -> tree_sitter::Language {
+    match language {
+        Language::Python => tree_sitter_python::LANGUAGE,
+        Language::JavaScript => tree_sitter_javascript::LANGUAGE,
+        Language::TypeScript => tree_sitter_typescript::LANGUAGE_TYPESCRIPT,
+        Language::Rust => tree_sitter_rust::LANGUAGE,
+        Language::Go => tree_sitter_go::LANGUAGE,
+        Language::Java => tree_sitter_java::LANGUAGE,
+        Language::C => tree_sitter_c::LANGUAGE,
+        Language::Cpp => tree_sitter_cpp::LANGUAGE,
+        Language::CSharp => tree_sitter_c_sharp::LANGUAGE,
+        Language::Ruby => tree_sitter_ruby::LANGUAGE,
+    }
+    .into()
+}
+
+/// The most brackets open at once, those in strings and comments too.
+fn nesting(text: &str) -> usize {
+    let mut open: usize = 0;
+    let mut most = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
+/// Where the line of `offset` begins, if only blanks stand between; else `offset`.
+fn line_start(text: &str, offset: usize) -> usize {
+    let before = text[..offset].trim_end_matches([' ', '\t', '\u{feff}']);
+    match before.is_empty() || before.ends_with(['\n', '\r']) {
+        true => before.len(),
+        false => offset,
+    }
+}
+
+/// Whether what stands at `offset` is the first on its line.
+fn begins_line(text: &str, offset: usize) -> bool {
+    let start = line_start(text, offset);
+    start == 0 || text[..start].ends_with(['\n', '\r'])
+}
+
+/// Whether there is an empty line in `gap`, which begins at the end of a line's text.
+fn has_blank_line(gap: &str) -> bool {
+    gap.replace("\r\n", "\n")
+        .matches(['\n', '\r'])
+        .nth(1)
+        .is_some()
+}
