@@ -2,13 +2,11 @@
 
 pub mod chat_template;
 pub mod fim_template;
-pub mod kv_cache;
 pub mod manifest;
 pub mod onnx;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::runtime::Runtime;
 use chat_template::{ChatTemplate, ChatTemplateError};
@@ -17,65 +15,50 @@ use manifest::{Manifest, ManifestError};
 use onnx::{OnnxError, OnnxLm};
 use tokenizer::{Tokenizer, TokenizerError};
 
-/// A causal language model: one forward pass over token ids.
-pub trait CausalLm {
-    /// The keys and values of token sequences.
-    type Cache: std::fmt::Debug;
-
+/// A causal language model.
+pub trait CausalLm: std::fmt::Debug + Send {
     /// The width of a row of logits.
     fn vocabulary(&self) -> usize;
 
-    /// An empty cache for up to `max_tokens` tokens.
+    /// An empty cache for one sequence of up to `max_tokens` tokens.
     ///
     /// # Errors
     ///
     /// [`ForwardError::Runtime`] when there is no memory for it.
-    fn new_cache(&self, max_tokens: usize) -> Result<Self::Cache, ForwardError>;
+    fn new_cache(&self, max_tokens: usize) -> Result<Box<dyn KvCache>, ForwardError>;
+}
 
-    /// Runs `tokens` behind the first `past` tokens of the cache, which afterwards holds
-    /// `past + tokens.len()`; what stood behind `past` is overwritten. `logits` becomes the last
-    /// `rows` rows, `[rows, vocabulary]`. After an error the cache still holds its first `past` tokens.
+/// The keys and values of one token sequence or of several, its lanes, on the device that computes.
+pub trait KvCache: std::fmt::Debug + Send {
+    /// One forward pass of the model: equally many tokens in each lane, `tokens` being
+    /// `[lanes, length]`, after the lane's first `pasts[lane]` tokens. Afterwards a lane holds
+    /// `pasts[lane] + length` tokens; what came after its past is overwritten. `logits` becomes the
+    /// last `rows` rows of each lane, `[lanes, rows, vocabulary]`. After an error each lane still
+    /// holds its past.
     ///
     /// # Errors
     ///
     /// See [`ForwardError`].
     fn forward(
         &mut self,
-        cache: &mut Self::Cache,
-        past: usize,
+        pasts: &[usize],
         tokens: &[u32],
         rows: usize,
         logits: &mut Vec<f32>,
     ) -> Result<(), ForwardError>;
 
     /// A cache of `lanes` sequences of up to `max_tokens` tokens, each of which begins with the first
-    /// `len` tokens of `cache`, which is of one sequence.
+    /// `len` tokens of this one, which has one lane.
     ///
     /// # Errors
     ///
     /// [`ForwardError::Runtime`] when there is no memory for it.
     fn fork(
         &self,
-        cache: &Self::Cache,
         len: usize,
         lanes: usize,
         max_tokens: usize,
-    ) -> Result<Self::Cache, ForwardError>;
-
-    /// Runs one token in each lane of a cache that was made by [`fork`](Self::fork): `tokens[lane]`
-    /// behind the lane's first `pasts[lane]` tokens. `logits` becomes a row a lane,
-    /// `[lanes, vocabulary]`.
-    ///
-    /// # Errors
-    ///
-    /// See [`ForwardError`].
-    fn forward_lanes(
-        &mut self,
-        cache: &mut Self::Cache,
-        pasts: &[usize],
-        tokens: &[u32],
-        logits: &mut Vec<f32>,
-    ) -> Result<(), ForwardError>;
+    ) -> Result<Box<dyn KvCache>, ForwardError>;
 }
 
 /// Why a forward pass did not happen.
@@ -87,26 +70,34 @@ pub enum ForwardError {
     /// ONNX Runtime failed.
     #[error("the model failed: {0}")]
     Runtime(String),
+    /// A logit is not a number.
+    #[error(
+        "the model computes values that are not numbers: its weights are damaged; \
+         copy the model folder again, or name another one"
+    )]
+    Damaged,
 }
 
 /// A model that is ready to write.
 #[derive(Debug)]
-pub struct Model<M> {
+pub struct Model {
     /// What people call it.
     pub name: String,
     /// The decoder.
-    pub causal_lm: M,
+    pub causal_lm: Box<dyn CausalLm>,
     /// The vocabulary.
-    pub tokenizer: Arc<Tokenizer>,
+    pub tokenizer: Tokenizer,
     /// The format of a text with a hole in it.
     pub fim: FimTemplate,
     /// The format of a conversation, if the model was taught one.
-    pub chat: Option<Arc<ChatTemplate>>,
+    pub chat: Option<ChatTemplate>,
     /// The longest sequence the model was made for, in tokens.
     pub context_length: usize,
+    /// What runs it, and why nothing better does.
+    pub runs_on: String,
 }
 
-impl Model<OnnxLm> {
+impl Model {
     /// Loads the model folder `directory`.
     ///
     /// # Errors
@@ -129,11 +120,12 @@ impl Model<OnnxLm> {
         }
         Ok(Self {
             name: manifest.name,
-            causal_lm,
-            tokenizer: Arc::new(tokenizer),
+            causal_lm: Box::new(causal_lm),
+            tokenizer,
             fim,
-            chat: chat.map(Arc::new),
+            chat,
             context_length: manifest.context_length,
+            runs_on: runtime.to_string(),
         })
     }
 }

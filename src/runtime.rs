@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
@@ -61,6 +62,21 @@ impl fmt::Display for Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
         })
+    }
+}
+
+impl Provider {
+    /// The memory in which what stays on the device belongs: keys and values.
+    ///
+    /// # Errors
+    ///
+    /// When ONNX Runtime refuses.
+    pub fn memory(self) -> ort::Result<MemoryInfo<'static>> {
+        let device = match self {
+            Self::Cuda => AllocationDevice::CUDA,
+            Self::Auto | Self::Cpu => AllocationDevice::CPU,
+        };
+        MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)
     }
 }
 
@@ -143,6 +159,28 @@ pub struct Runtime {
     /// Why sessions run on the CPU although CUDA was asked for, or could have been had.
     pub fallback: Option<String>,
     wanted: Provider,
+}
+
+/// One line: the version, what sessions run on, where the library is, and why not on the GPU.
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            provider,
+            path,
+            fallback,
+            ..
+        } = self;
+        write!(
+            f,
+            "ONNX Runtime {version} on {provider} from {}",
+            path.display()
+        )?;
+        match fallback {
+            Some(reason) => write!(f, " (not on the GPU: {reason})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Runtime {

@@ -3,11 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::cancel::Cancel;
-use crate::model::{CausalLm, ForwardError};
-
-/// Tokens of one forward pass while a prompt is read: long enough to cost nothing
-/// (`benches/model.rs`), short enough that a cancel is heard within a tenth of a second.
-const CHUNK: usize = 64;
+use crate::model::{CausalLm, ForwardError, KvCache};
 
 /// The fewest tokens with which a prompt ends. One token goes through another kernel than a batch
 /// and its logits differ a little; with two, a prompt's logits do not depend on what was reused.
@@ -18,8 +14,8 @@ const LAST_BATCH: usize = 2;
 /// Law (cache truth): `tokens` always equals what is in `cache`. Both are extended only after a
 /// forward pass succeeded, shortened together, and cleared together after a failure.
 #[derive(Debug)]
-pub struct Decoder<M: CausalLm> {
-    cache: M::Cache,
+pub struct Decoder {
+    cache: Box<dyn KvCache>,
     capacity: usize,
     tokens: Vec<u32>,
     logits: Vec<f32>,
@@ -37,13 +33,13 @@ pub struct Prefill {
     pub complete: bool,
 }
 
-impl<M: CausalLm> Decoder<M> {
+impl Decoder {
     /// An empty sequence of up to `capacity` tokens.
     ///
     /// # Errors
     ///
     /// When there is no memory for the cache.
-    pub fn new(model: &M, capacity: usize) -> Result<Self, ForwardError> {
+    pub fn new(model: &dyn CausalLm, capacity: usize) -> Result<Self, ForwardError> {
         Ok(Self {
             cache: model.new_cache(capacity)?,
             capacity,
@@ -53,16 +49,17 @@ impl<M: CausalLm> Decoder<M> {
         })
     }
 
-    /// Makes the sequence equal `prompt`, keeping the longest common prefix. Between chunks it looks
-    /// at `cancel`; what was computed until then stays for the next prompt.
+    /// Makes the sequence equal `prompt`, keeping the longest common prefix and reading the rest in
+    /// passes of `chunk` tokens. Between passes it looks at `cancel`; what was computed until then
+    /// stays for the next prompt.
     ///
     /// # Errors
     ///
     /// When the prompt does not fit or the model fails; the sequence is empty then.
     pub fn prefill(
         &mut self,
-        model: &mut M,
         prompt: &[u32],
+        chunk: usize,
         cancel: &Cancel,
     ) -> Result<Prefill, ForwardError> {
         let mut prefill = Prefill {
@@ -73,14 +70,14 @@ impl<M: CausalLm> Decoder<M> {
             if cancel.is_cancelled() {
                 return Ok(prefill);
             }
-            prefill.computed += self.read(model, prompt)?;
+            prefill.computed += self.read(prompt, chunk)?;
         }
         prefill.complete = !prompt.is_empty();
         Ok(prefill)
     }
 
-    /// Keeps the longest beginning that the sequence and `prompt` have in common, but for the end of
-    /// `prompt`, whose logits must be computed anew. Answers how many tokens it keeps.
+    /// Keeps the longest beginning that the sequence and `prompt` have in common, except for the end
+    /// of `prompt`, whose logits must be computed anew. Answers how many tokens it keeps.
     pub fn keep(&mut self, prompt: &[u32]) -> usize {
         let common = self.tokens.iter().zip(prompt);
         let common = common.take_while(|(cached, wanted)| cached == wanted);
@@ -89,22 +86,31 @@ impl<M: CausalLm> Decoder<M> {
         reused
     }
 
-    /// Reads the next chunk of `prompt`, of which the sequence is a beginning. Answers how many tokens
-    /// that were.
+    /// Keeps the longest beginning that the sequence and `prompt` have in common, if the sequence is
+    /// more than a beginning of `prompt`.
+    pub fn keep_whole(&mut self, prompt: &[u32]) {
+        if !prompt.starts_with(&self.tokens) {
+            self.keep(prompt);
+        }
+    }
+
+    /// Reads the next chunk of `prompt`, of which the sequence is a beginning: `chunk` tokens, four
+    /// at least. Answers how many tokens that were.
     ///
     /// # Errors
     ///
     /// When the prompt does not fit or the model fails; the sequence is empty then.
-    pub fn read(&mut self, model: &mut M, prompt: &[u32]) -> Result<usize, ForwardError> {
+    pub fn read(&mut self, prompt: &[u32], chunk: usize) -> Result<usize, ForwardError> {
+        let chunk = chunk.max(2 * LAST_BATCH);
         let rest = &prompt[self.tokens.len()..];
-        let chunk = match rest.len() {
-            all if all <= CHUNK => all,
+        let length = match rest.len() {
+            all if all <= chunk => all,
             // No single token may be left for the last pass.
-            most if most < CHUNK + LAST_BATCH => CHUNK - LAST_BATCH,
-            _ => CHUNK,
+            most if most < chunk + LAST_BATCH => chunk - LAST_BATCH,
+            _ => chunk,
         };
-        self.forward(model, &rest[..chunk])?;
-        Ok(chunk)
+        self.forward(&rest[..length])?;
+        Ok(length)
     }
 
     /// Appends one token.
@@ -112,31 +118,28 @@ impl<M: CausalLm> Decoder<M> {
     /// # Errors
     ///
     /// When the sequence is full or the model fails; the sequence is empty then.
-    pub fn step(&mut self, model: &mut M, token: u32) -> Result<(), ForwardError> {
-        self.forward(model, &[token])
+    pub fn step(&mut self, token: u32) -> Result<(), ForwardError> {
+        self.forward(&[token])
     }
 
-    /// Forgets what stands behind the first `len` tokens. The logits stay what they were.
+    /// A cache of `lanes` sequences of up to `max_tokens` tokens that all begin as this one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it.
+    pub fn fork(&self, lanes: usize, max_tokens: usize) -> Result<Box<dyn KvCache>, ForwardError> {
+        self.cache.fork(self.tokens.len(), lanes, max_tokens)
+    }
+
+    /// Forgets what comes after the first `len` tokens. The logits stay what they were.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
     }
 
-    /// Goes back to the first `len` tokens, of which `logits` were the logits.
-    pub fn rewind(&mut self, len: usize, logits: &[f32]) {
-        self.truncate(len);
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-    }
-
-    /// The logits behind the last forward pass, one row.
+    /// The logits after the last forward pass, one row.
     #[must_use]
     pub fn logits(&self) -> &[f32] {
         &self.logits
-    }
-
-    /// The keys and values of [`tokens`](Self::tokens).
-    pub(super) fn cache(&self) -> &M::Cache {
-        &self.cache
     }
 
     /// The tokens in the cache.
@@ -145,10 +148,10 @@ impl<M: CausalLm> Decoder<M> {
         &self.tokens
     }
 
-    /// How many more tokens fit.
+    /// The most tokens that fit.
     #[must_use]
-    pub fn room(&self) -> usize {
-        self.capacity - self.tokens.len()
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// The time spent in the model since this was last asked.
@@ -156,10 +159,10 @@ impl<M: CausalLm> Decoder<M> {
         std::mem::take(&mut self.model_time)
     }
 
-    fn forward(&mut self, model: &mut M, tokens: &[u32]) -> Result<(), ForwardError> {
+    fn forward(&mut self, tokens: &[u32]) -> Result<(), ForwardError> {
         let start = Instant::now();
         let past = self.tokens.len();
-        let done = model.forward(&mut self.cache, past, tokens, 1, &mut self.logits);
+        let done = self.cache.forward(&[past], tokens, 1, &mut self.logits);
         self.model_time += start.elapsed();
         match done {
             Ok(()) => self.tokens.extend_from_slice(tokens),
@@ -174,7 +177,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::tests::Scripted;
+    use crate::engine::scripted::Scripted;
+
+    const CHUNK: usize = 64;
 
     fn prompt(text: &str) -> Vec<u32> {
         text.bytes().map(u32::from).collect()
@@ -182,21 +187,20 @@ mod tests {
 
     /// What a prompt costs after another one: tokens kept, then each forward pass's tokens.
     fn check(before: &str, after: &str, reused: usize, passes: &[usize]) {
-        let mut model = Scripted::default();
+        let model = Scripted::default();
         let mut decoder = Decoder::new(&model, 512).unwrap();
         let cancel = Cancel::default();
-        decoder
-            .prefill(&mut model, &prompt(before), &cancel)
-            .unwrap();
-        model.passes.clear();
-        let prefill = decoder
-            .prefill(&mut model, &prompt(after), &cancel)
-            .unwrap();
-        assert_eq!((prefill.reused, model.passes.as_slice()), (reused, passes));
+        decoder.prefill(&prompt(before), CHUNK, &cancel).unwrap();
+        model.script().passes.clear();
+        let prefill = decoder.prefill(&prompt(after), CHUNK, &cancel).unwrap();
+        assert_eq!(
+            (prefill.reused, model.script().passes.as_slice()),
+            (reused, passes)
+        );
         assert_eq!(prefill.computed, passes.iter().sum::<usize>());
         assert!(prefill.complete);
         assert_eq!(decoder.tokens(), prompt(after));
-        assert_eq!(decoder.tokens(), model.cached(&decoder.cache));
+        assert_eq!(decoder.tokens(), model.cached());
     }
 
     #[test]
@@ -229,35 +233,29 @@ mod tests {
 
     #[test]
     fn a_cancelled_prefill_keeps_what_it_has() {
-        let mut model = Scripted::default();
+        let model = Scripted::default();
         let mut decoder = Decoder::new(&model, 512).unwrap();
         let cancel = Cancel::default();
-        model.cancel_after = Some((2, cancel.clone()));
+        model.script().cancel_after = Some((2, cancel.clone()));
         let text = prompt(&"x".repeat(200));
-        let prefill = decoder.prefill(&mut model, &text, &cancel).unwrap();
+        let prefill = decoder.prefill(&text, CHUNK, &cancel).unwrap();
         assert_eq!((prefill.computed, prefill.complete), (128, false));
-        assert_eq!(decoder.tokens(), model.cached(&decoder.cache));
-        let prefill = decoder
-            .prefill(&mut model, &text, &Cancel::default())
-            .unwrap();
+        assert_eq!(decoder.tokens(), model.cached());
+        let prefill = decoder.prefill(&text, CHUNK, &Cancel::default()).unwrap();
         assert_eq!((prefill.reused, prefill.computed), (128, 72));
     }
 
     #[test]
     fn a_failure_empties_the_sequence() {
-        let mut model = Scripted::default();
+        let model = Scripted::default();
         let mut decoder = Decoder::new(&model, 8).unwrap();
         let cancel = Cancel::default();
-        decoder
-            .prefill(&mut model, &prompt("abc"), &cancel)
-            .unwrap();
-        let error = decoder.prefill(&mut model, &prompt("abcdefghi"), &cancel);
+        decoder.prefill(&prompt("abc"), CHUNK, &cancel).unwrap();
+        let error = decoder.prefill(&prompt("abcdefghi"), CHUNK, &cancel);
         assert_eq!(error, Err(ForwardError::Full(8)));
         assert_eq!(decoder.tokens(), [0; 0]);
-        decoder
-            .prefill(&mut model, &prompt("abc"), &cancel)
-            .unwrap();
-        assert_eq!(decoder.tokens(), model.cached(&decoder.cache));
+        decoder.prefill(&prompt("abc"), CHUNK, &cancel).unwrap();
+        assert_eq!(decoder.tokens(), model.cached());
     }
 
     #[derive(Clone, Debug)]
@@ -278,21 +276,20 @@ mod tests {
     proptest! {
         #[test]
         fn tokens_are_what_the_cache_holds(acts in proptest::collection::vec(act(), 0..30)) {
-            let mut model = Scripted::default();
+            let model = Scripted::default();
             let mut decoder = Decoder::new(&model, 100).unwrap();
             for act in acts {
                 // A failure (the sequence is full) is one more thing after which the law holds.
                 let _ = match act {
-                    Act::Prefill(text) => decoder
-                        .prefill(&mut model, &prompt(&text), &Cancel::default())
+                    Act::Prefill(text) => decoder.prefill(&prompt(&text), CHUNK, &Cancel::default())
                         .map(|_| ()),
-                    Act::Step(token) => decoder.step(&mut model, token.into()),
+                    Act::Step(token) => decoder.step(token.into()),
                     Act::Truncate(len) => {
                         decoder.truncate(len);
                         Ok(())
                     }
                 };
-                let cached = model.cached(&decoder.cache);
+                let cached = model.cached();
                 prop_assert_eq!(decoder.tokens(), &cached[..decoder.tokens().len()]);
             }
         }

@@ -5,37 +5,46 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::EngineError;
+use super::request::{Chat, Hole, Input, Part, Request};
+use super::stop::Scope;
+use crate::model::Model;
+use crate::model::chat_template::{Message, Role};
 use crate::model::fim_template::FimTemplate;
-use crate::model::manifest::Order;
+use crate::model::manifest::Layout;
 use crate::model::tokenizer::Tokenizer;
 
-/// The text around the place where the model shall write.
+/// Token ids for the model, and what belongs to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hole {
-    /// The file's base name.
-    pub file_name: String,
-    /// The text before the hole, or its end.
-    pub prefix: String,
-    /// Where `prefix` begins in the file, in bytes.
-    pub prefix_start: usize,
-    /// The text after the hole, or its beginning.
-    pub suffix: String,
-}
-
-/// Token ids for the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     /// The ids, in the order of the model's template.
     pub ids: Vec<u32>,
-    /// The bytes at the end of the prefix that are not in `ids`: the model must write them first.
+    /// The bytes at the end of the text before the hole that are not in `ids`: the model must write
+    /// them first.
     ///
     /// This is token healing: the cursor may stand within what the model knows as one token
     /// (`retu|`), so the last token before it is left to the model to complete.
     pub healed: Vec<u8>,
+    /// The tokens that end a text.
+    pub end: Vec<u32>,
+    /// Parts or examples that it holds.
+    pub parts: usize,
+}
+
+/// The room for a prompt, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// For a text with a hole.
+    pub hole: usize,
+    /// For any prompt and its answer together.
+    pub all: usize,
 }
 
 /// The suffix takes at most one part in this many of the budget.
 const SUFFIX_SHARE: usize = 4;
+
+/// Parts of other files take at most one part in this many of the budget.
+const PARTS_SHARE: usize = 2;
 
 /// When the prefix outgrows the budget its left edge moves on by this many bytes for each token of the
 /// budget at once, about a third of the prompt, because every move costs a whole prefill.
@@ -58,47 +67,146 @@ impl Default for PromptBuilder {
 }
 
 impl PromptBuilder {
-    /// The prompt for `hole` in at most `budget` tokens, of which markers take a few.
-    #[must_use]
+    /// The prompt for what `request` asks.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::TooLong`] when a conversation has no room, and [`EngineError::Template`] when
+    /// the model's chat template does not render it.
     pub fn build(
+        &mut self,
+        model: &Model,
+        request: &Request,
+        room: Room,
+    ) -> Result<Prompt, EngineError> {
+        let left = room.all.saturating_sub(request.limits.tokens);
+        match &request.input {
+            Input::Hole(hole) => Ok(self.hole(model, hole, &request.parts, room.hole)),
+            Input::Continue { file_name, text } => {
+                let end = match request.scope {
+                    Scope::Text => model.fim.end.clone(),
+                    _ => Vec::new(),
+                };
+                Ok(Prompt {
+                    ids: self.beginning(model, file_name, text, left),
+                    end,
+                    ..Prompt::default()
+                })
+            }
+            Input::Chat(chat) => conversation(model, chat, left),
+        }
+    }
+
+    /// The prompt for `hole` in at most `budget` tokens, of which markers take a few.
+    ///
+    /// The shares of prefix and suffix are fixed: neither edge depends on how long the other side is.
+    fn hole(&mut self, model: &Model, hole: &Hole, parts: &[Part], budget: usize) -> Prompt {
+        let Model { tokenizer, fim, .. } = model;
+        let (mut ids, parts) = self.parts(tokenizer, fim, parts, budget / PARTS_SHARE);
+        let budget = budget - ids.len();
+        let file = self.file(tokenizer, fim, &hole.file_name);
+        let of_suffix = budget / SUFFIX_SHARE;
+        let markers = file.len() + 3;
+        let of_prefix = budget.saturating_sub(of_suffix + markers);
+        let suffix = self.suffix(tokenizer, &hole.suffix, of_suffix);
+        let mut prefix = self.prefix(tokenizer, hole, of_prefix);
+        let healed = heal(tokenizer, &mut prefix);
+
+        ids.extend(file);
+        match fim.layout {
+            Layout::Psm => {
+                ids.push(fim.prefix);
+                ids.extend(prefix);
+                ids.push(fim.suffix);
+                ids.extend(suffix);
+                ids.push(fim.middle);
+            }
+            Layout::Spm => {
+                ids.push(fim.suffix);
+                ids.extend(suffix);
+                ids.push(fim.prefix);
+                ids.extend(prefix);
+                ids.push(fim.middle);
+            }
+            Layout::SpmV2 => {
+                ids.extend([fim.prefix, fim.suffix]);
+                ids.extend(suffix);
+                ids.push(fim.middle);
+                ids.extend(prefix);
+            }
+        }
+        Prompt {
+            ids,
+            healed,
+            end: fim.end.clone(),
+            parts,
+        }
+    }
+
+    /// The nearest parts that fit `budget`, in the order of their files' names, which stays the same
+    /// while the cursor moves, and how many they are.
+    fn parts(
         &mut self,
         tokenizer: &Tokenizer,
         fim: &FimTemplate,
-        hole: &Hole,
+        parts: &[Part],
         budget: usize,
-    ) -> Prompt {
-        let mut file = Vec::new();
-        if let Some(marker) = fim.file {
-            file.push(marker);
-            let name = format!("{}\n", hole.file_name);
-            file.extend_from_slice(&self.piece(tokenizer, &name));
-        }
-        let markers = file.len() + 3;
-        let suffix = self.suffix(tokenizer, &hole.suffix, budget / SUFFIX_SHARE);
-        let left = budget.saturating_sub(markers + suffix.len());
-        let mut prefix = self.prefix(tokenizer, hole, left);
-        let healed = heal(tokenizer, &mut prefix);
-
-        let mut ids = file;
-        match fim.order {
-            Order::Spm => {
-                ids.push(fim.suffix);
-                ids.extend(suffix);
-                ids.push(fim.prefix);
-                ids.extend(prefix);
+    ) -> (Vec<u32>, usize) {
+        let mut left = budget;
+        let mut fitting = Vec::new();
+        for Part { file_name, text } in parts {
+            let mut ids = match fim.file {
+                Some(_) => self.file(tokenizer, fim, file_name),
+                None => tokenizer.encode(&format!("# {file_name}\n")),
+            };
+            ids.extend(tokenizer.encode(&format!("{}\n", text.trim_end_matches('\n'))));
+            if ids.len() > left {
+                break;
             }
-            Order::Psm => {
-                ids.push(fim.prefix);
-                ids.extend(prefix);
-                ids.push(fim.suffix);
-                ids.extend(suffix);
-            }
+            left -= ids.len();
+            fitting.push((file_name, ids));
         }
-        ids.push(fim.middle);
-        Prompt { ids, healed }
+        fitting.sort_by_key(|(file_name, _)| *file_name);
+        let count = fitting.len();
+        (
+            fitting.into_iter().flat_map(|(_, ids)| ids).collect(),
+            count,
+        )
     }
 
-    /// The beginning of `suffix`, cut behind a line, so that it stands still while the cursor stays
+    /// The file's name behind its marker, where the family has one.
+    fn file(&mut self, tokenizer: &Tokenizer, fim: &FimTemplate, name: &str) -> Vec<u32> {
+        let Some(marker) = fim.file else {
+            return Vec::new();
+        };
+        let name = self.piece(tokenizer, &format!("{name}\n"));
+        std::iter::once(marker)
+            .chain(name.iter().copied())
+            .collect()
+    }
+
+    /// The last lines of `text`, the beginning of a file, in at most `budget` tokens. The name stands
+    /// before it as in a prompt with a hole: without it the default model hardly writes at all.
+    fn beginning(&mut self, model: &Model, file_name: &str, text: &str, budget: usize) -> Vec<u32> {
+        let tokenizer = &model.tokenizer;
+        let mut ids = self.file(tokenizer, &model.fim, file_name);
+        let text = tokenizer.encode(text);
+        let over = (ids.len() + text.len())
+            .saturating_sub(budget)
+            .min(text.len());
+        let ends_line = |id: &u32| tokenizer.bytes(*id).contains(&b'\n');
+        let start = match over {
+            0 => 0,
+            over => {
+                let line = text[over..].iter().position(ends_line);
+                line.map_or(over, |at| over + at + 1)
+            }
+        };
+        ids.extend_from_slice(&text[start..]);
+        ids
+    }
+
+    /// The beginning of `suffix`, cut after a line, so that it stands still while the cursor stays
     /// on its line.
     fn suffix(&mut self, tokenizer: &Tokenizer, suffix: &str, budget: usize) -> Vec<u32> {
         let mut ids = Vec::new();
@@ -120,7 +228,7 @@ impl PromptBuilder {
     fn prefix(&mut self, tokenizer: &Tokenizer, hole: &Hole, budget: usize) -> Vec<u32> {
         let mut segments = Vec::new();
         let (mut start, mut left) = (hole.prefix.len(), budget);
-        // From the cursor on, so that nothing is read that the prompt has no room for.
+        // Backwards from the cursor, so that nothing is read that the prompt has no room for.
         for edge in edges(hole, budget * EDGE_STEP) {
             let mut ids = Vec::new();
             for piece in pieces(&hole.prefix[edge.min(start)..start]) {
@@ -150,18 +258,95 @@ impl PromptBuilder {
     }
 }
 
+/// The prompt of a conversation, with as many examples as `room` tokens hold.
+fn conversation(model: &Model, chat: &Chat, room: usize) -> Result<Prompt, EngineError> {
+    let encode = |examples: &[(String, String)]| match &model.chat {
+        Some(template) => {
+            let mut ids = template
+                .encode(&model.tokenizer, &messages(chat, examples))
+                .map_err(|error| EngineError::Template(error.to_string()))?;
+            ids.extend(model.tokenizer.encode(&chat.answer));
+            Ok(ids)
+        }
+        None => Ok(model.tokenizer.encode(&document(chat, examples))),
+    };
+    let mut ids = encode(&[])?;
+    if ids.len() > room {
+        let prompt = ids.len();
+        return Err(EngineError::TooLong { prompt, room });
+    }
+    let mut parts = 0;
+    // The nearest come first, and what does not fit is left out.
+    for count in 1..=chat.examples.len() {
+        let longer = encode(&chat.examples[..count])?;
+        if longer.len() > room {
+            break;
+        }
+        (ids, parts) = (longer, count);
+    }
+    let end = match &model.chat {
+        Some(template) => template.end.clone(),
+        None => model.fim.end.clone(),
+    };
+    Ok(Prompt {
+        ids,
+        healed: Vec::new(),
+        end,
+        parts,
+    })
+}
+
+/// The turns of a conversation. The nearest example comes last, which is where a model looks first.
+fn messages(chat: &Chat, examples: &[(String, String)]) -> Vec<Message> {
+    let message = |role, content: &str| Message {
+        role,
+        content: content.to_owned(),
+    };
+    let mut messages = vec![message(Role::System, &chat.system)];
+    for (question, answer) in examples.iter().rev() {
+        messages.push(message(Role::User, question));
+        messages.push(message(Role::Assistant, answer));
+    }
+    messages.push(message(Role::User, &chat.question));
+    messages
+}
+
+/// The same as a Markdown document, for a model that was taught no conversations.
+fn document(chat: &Chat, examples: &[(String, String)]) -> String {
+    let last = (&chat.question, &chat.answer);
+    let turns = examples
+        .iter()
+        .rev()
+        .map(|(question, answer)| (question, answer));
+    let turns: Vec<String> = turns
+        .chain([last])
+        .map(|(question, answer)| format!("## Question\n\n{question}\n\n## Answer\n\n{answer}"))
+        .collect();
+    let document = turns.join("\n\n");
+    // The model begins the answer with the line ends that belong to it.
+    match chat.answer.is_empty() {
+        true => document.trim_end().to_owned(),
+        false => document,
+    }
+}
+
 /// Where the prefix may begin, the last first: at each multiple of `step` in the file, moved to where
 /// the next line begins.
 fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let step = step.max(1);
-    let first = step - hole.prefix_start % step;
-    let steps = (first..hole.prefix.len() + 1).step_by(step).rev();
+    let start = hole.prefix_start;
+    let dropped = hole.carriage_returns.iter().enumerate();
+    let dropped: Vec<usize> = dropped.map(|(before, at)| start + at + before).collect();
+    let end = start + hole.prefix.len() + dropped.len();
+    let first = step - start % step;
+    let steps = (start + first..end + 1).step_by(step).rev();
     let steps = steps.map(move |edge| {
-        let edge = hole.prefix.ceil_char_boundary(edge);
-        match cut(&hole.prefix[edge..], is_line_border).next() {
-            Some(line) if line.len() < step => edge + line.len(),
+        let at = edge - start - dropped.partition_point(|dropped| *dropped < edge);
+        let at = hole.prefix.ceil_char_boundary(at);
+        match cut(&hole.prefix[at..], is_line_border).next() {
+            Some(line) if line.len() < step => at + line.len(),
             // A file of one long line has no better place.
-            _ => edge,
+            _ => at,
         }
     });
     steps.chain(std::iter::once(0))
@@ -170,8 +355,8 @@ fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
 /// Cuts a text where its tokens would be cut anyway, so that the pieces' tokens are the text's.
 ///
 /// The pre-tokenizers of byte-level vocabularies (GPT-2's pattern and those after it) join neither a
-/// letter or digit with a line end behind it, nor a single line end with what is no space behind it,
-/// nor what stands before a single space with that space.
+/// letter or digit with a line end after it, nor a single line end with what follows it, unless that is
+/// a space, nor what stands before a single space with that space.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     cut(text, |before, after| {
         is_line_border(before, after) || is_word_border(before, after)
@@ -212,7 +397,7 @@ fn cut(text: &str, border: impl Fn(&str, &str) -> bool) -> impl Iterator<Item = 
 /// Takes the last token off the prefix, if the model can be made to write it again.
 ///
 /// A token with a line end in it stays: models are trained on holes at the beginning of lines, and
-/// to reopen one only invites blank lines (measured in ARCHITECTURE.md).
+/// to reopen one only invites blank lines (docs/decisions/003-token-healing.md).
 fn heal(tokenizer: &Tokenizer, prefix: &mut Vec<u32>) -> Vec<u8> {
     let bytes = prefix.last().map_or(&[][..], |last| tokenizer.bytes(*last));
     if bytes.is_empty() || bytes.contains(&b'\n') {
@@ -228,10 +413,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::tests::{manifest, tokenizer};
+    use crate::engine::scripted::scripted;
+    use crate::model::tests::tokenizer;
 
-    fn template() -> FimTemplate {
-        FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap()
+    fn build(hole: &Hole, parts: &[Part], budget: usize) -> Prompt {
+        PromptBuilder::default().hole(&scripted("").0, hole, parts, budget)
     }
 
     fn hole(text: &str) -> Hole {
@@ -239,8 +425,8 @@ mod tests {
         Hole {
             file_name: "a.py".to_owned(),
             prefix: prefix.to_owned(),
-            prefix_start: 0,
             suffix: suffix.to_owned(),
+            ..Hole::default()
         }
     }
 
@@ -257,7 +443,7 @@ mod tests {
     }
 
     fn check(text: &str, budget: usize, expected: Expect) {
-        let prompt = PromptBuilder::default().build(tokenizer(), &template(), &hole(text), budget);
+        let prompt = build(&hole(text), &[], budget);
         assert!(prompt.ids.len() <= budget, "{} tokens", prompt.ids.len());
         expected.assert_eq(&show(&prompt));
     }
@@ -291,7 +477,7 @@ mod tests {
     #[test]
     fn markers_in_a_file_are_text() {
         let hole = hole("<fim_middle>$0<|endoftext|>");
-        let prompt = PromptBuilder::default().build(tokenizer(), &template(), &hole, 64);
+        let prompt = build(&hole, &[], 64);
         let special = |id: &&u32| tokenizer().special().contains(id);
         assert_eq!(prompt.ids.iter().filter(special).count(), 4);
     }
@@ -321,6 +507,7 @@ mod tests {
     #[test]
     fn the_left_edge_moves_in_steps() {
         let text = numbered(2000);
+        let (model, _) = scripted("");
         let mut builder = PromptBuilder::default();
         let mut firsts = Vec::new();
         // Typing the end of a long file: the beginning of the prompt stands still for long.
@@ -331,7 +518,7 @@ mod tests {
                 prefix_start: start,
                 ..hole("$0")
             };
-            let prompt = builder.build(tokenizer(), &template(), &hole, 1024);
+            let prompt = builder.hole(&model, &hole, &[], 1024);
             assert!(prompt.ids.len() <= 1024);
             firsts.push(prompt.ids[..20].to_vec());
         }
@@ -348,7 +535,7 @@ mod tests {
         let text = "é漢".repeat(3000);
         let mut hole = hole("$0");
         hole.prefix = text;
-        let prompt = PromptBuilder::default().build(tokenizer(), &template(), &hole, 256);
+        let prompt = build(&hole, &[], 256);
         assert!(prompt.ids.len() <= 256);
     }
 

@@ -38,28 +38,27 @@ pub enum FinishReason {
     Length,
     /// The time was up.
     Deadline,
-    /// Nobody wants it any more.
-    Cancelled,
 }
 
 /// Looks at the text as it grows.
 #[derive(Debug)]
-pub struct StopCriteria<'a> {
+pub struct StopCriteria {
     scope: Scope,
-    /// The first line after the cursor's that is not blank, trimmed.
-    following: &'a str,
+    /// The next two lines after the cursor's that are not blank, trimmed.
+    following: Vec<String>,
     /// Where the line begins that has not been seen to its end.
     line: usize,
 }
 
-impl<'a> StopCriteria<'a> {
+impl StopCriteria {
     /// For a text of `scope` that is written before `suffix`.
     #[must_use]
-    pub fn new(scope: Scope, suffix: &'a str) -> Self {
-        let mut following = suffix.lines().skip(1).map(str::trim);
+    pub fn new(scope: Scope, suffix: &str) -> Self {
+        let lines = suffix.lines().skip(1).map(str::trim);
+        let following = lines.filter(|line| !line.is_empty()).take(2);
         Self {
             scope,
-            following: following.find(|line| !line.is_empty()).unwrap_or_default(),
+            following: following.map(str::to_owned).collect(),
             line: 0,
         }
     }
@@ -112,7 +111,8 @@ impl<'a> StopCriteria<'a> {
             return None;
         }
         let line = &text[start..end];
-        if line.trim() == self.following && line.contains(char::is_alphanumeric) {
+        let repeats = self.following.iter().any(|known| known == line.trim());
+        if repeats && line.contains(char::is_alphanumeric) {
             return Some((FinishReason::Suffix, start));
         }
         if self.is_dedented(line) {
@@ -240,6 +240,10 @@ mod tests {
         let kept = "\n        x = 1\n";
         let text = format!("{kept}        total += 1\n");
         check(BLOCK, suffix, &text, Some((FinishReason::Suffix, kept)));
+        let second = ")\n\n        y = 2\n        total += 1\n";
+        check(BLOCK, second, &text, Some((FinishReason::Suffix, kept)));
+        let third = ")\n        y = 2\n        z = 3\n        total += 1\n";
+        check(BLOCK, third, &text, None);
     }
 
     #[test]

@@ -1,32 +1,35 @@
 //! The fill-in-the-middle format of a model, as token ids.
 
-use super::manifest::{Fim, Order};
+use std::fmt;
+
+use super::manifest::{Fim, Layout};
 use super::tokenizer::Tokenizer;
 
 /// The order and the special tokens of a model's fill-in-the-middle format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FimTemplate {
-    /// Which part comes first.
-    pub order: Order,
+    /// The order of the parts.
+    pub layout: Layout,
     /// Stands before the file's name, at the very beginning.
     pub file: Option<u32>,
     /// Stands before the prefix.
     pub prefix: u32,
     /// Stands before the suffix.
     pub suffix: u32,
-    /// After it the model writes.
+    /// Stands before the middle, which the model writes.
     pub middle: u32,
     /// Any of these ends the middle.
     pub end: Vec<u32>,
 }
 
-/// The spellings that name a format by themselves, the first that the tokenizer has wins: order,
+/// The spellings that name a format by themselves, the first that the tokenizer has wins: layout,
 /// prefix, suffix, middle, end. The tokens decide and not the model's name, which users change.
 /// Where two formats share a spelling (Mellum and StarCoder2) the manifest must say.
-const KNOWN: [(Order, &str, &str, &str, &str); 4] = [
-    // Qwen2.5-Coder, Qwen3-Coder; README of the model.
+const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
+    // Qwen2.5-Coder, Qwen3-Coder; README of the model. The layout is the one that was measured to be
+    // best (docs/decisions/001-prompt-layout.md).
     (
-        Order::Psm,
+        Layout::SpmV2,
         "<|fim_prefix|>",
         "<|fim_suffix|>",
         "<|fim_middle|>",
@@ -34,7 +37,7 @@ const KNOWN: [(Order, &str, &str, &str, &str); 4] = [
     ),
     // StarCoder and its kin; arXiv 2305.06161.
     (
-        Order::Psm,
+        Layout::Psm,
         "<fim_prefix>",
         "<fim_suffix>",
         "<fim_middle>",
@@ -42,7 +45,7 @@ const KNOWN: [(Order, &str, &str, &str, &str); 4] = [
     ),
     // SantaCoder; arXiv 2301.03988.
     (
-        Order::Psm,
+        Layout::Psm,
         "<fim-prefix>",
         "<fim-suffix>",
         "<fim-middle>",
@@ -50,7 +53,7 @@ const KNOWN: [(Order, &str, &str, &str, &str); 4] = [
     ),
     // Seed-Coder; arXiv 2506.03524.
     (
-        Order::Spm,
+        Layout::Spm,
         "<[fim-prefix]>",
         "<[fim-suffix]>",
         "<[fim-middle]>",
@@ -75,7 +78,7 @@ impl FimTemplate {
         };
         if let Some(fim) = manifest {
             return Ok(Self {
-                order: fim.order,
+                layout: fim.order,
                 file: fim.file.as_deref().map(id).transpose()?,
                 prefix: id(&fim.prefix)?,
                 suffix: id(&fim.suffix)?,
@@ -89,9 +92,9 @@ impl FimTemplate {
         }
         KNOWN
             .iter()
-            .find_map(|(order, prefix, suffix, middle, end)| {
+            .find_map(|(layout, prefix, suffix, middle, end)| {
                 Some(Self {
-                    order: *order,
+                    layout: *layout,
                     file: None,
                     prefix: tokenizer.special_id(prefix)?,
                     suffix: tokenizer.special_id(suffix)?,
@@ -100,6 +103,26 @@ impl FimTemplate {
                 })
             })
             .ok_or(FimTemplateError::Unknown)
+    }
+}
+
+impl fmt::Display for FimTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layout = match self.layout {
+            Layout::Psm => "prefix, suffix, middle",
+            Layout::Spm => "suffix, prefix, middle",
+            Layout::SpmV2 => "empty prefix, suffix, middle that begins with the prefix",
+        };
+        let Self {
+            prefix,
+            suffix,
+            middle,
+            ..
+        } = self;
+        write!(
+            f,
+            "{layout} (prefix token {prefix}, suffix token {suffix}, middle token {middle})"
+        )
     }
 }
 
@@ -129,7 +152,7 @@ mod tests {
     fn the_manifest_decides() {
         let template = FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap();
         let expected = FimTemplate {
-            order: Order::Spm,
+            layout: Layout::Spm,
             file: Some(6),
             prefix: 8,
             suffix: 9,
@@ -142,7 +165,7 @@ mod tests {
     #[test]
     fn without_a_manifest_the_tokens_decide() {
         let template = FimTemplate::resolve(tokenizer(), None).unwrap();
-        assert_eq!((template.order, template.prefix), (Order::Psm, 8));
+        assert_eq!((template.layout, template.prefix), (Layout::Psm, 8));
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub struct Chat {
 /// The fill-in-the-middle format, as text. Each token must be one special token of the tokenizer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Fim {
-    /// Which part comes first.
-    pub order: Order,
+    /// The order of the parts.
+    pub order: Layout,
     /// The token before the file's name, for models that want it.
     pub file: Option<String>,
     /// The token before the text that precedes the hole.
@@ -53,14 +53,19 @@ pub struct Fim {
     pub end: Vec<String>,
 }
 
-/// The order of a prompt's parts.
+/// The order of a prompt's parts, by the names of arXiv 2207.14255.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Prefix, suffix, middle.
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// Prefix, suffix, middle: each key moves the suffix, which is read anew.
     Psm,
     /// Suffix, prefix, middle: typing only appends, so the cache keeps nearly all.
     Spm,
+    /// In the markers of prefix, suffix, middle: an empty prefix, the suffix, and after the middle
+    /// marker the text before the cursor, as the beginning of the middle. Typing only appends, and it
+    /// suits models that were trained on the first order alone (docs/decisions/001-prompt-layout.md).
+    #[serde(rename = "spm-v2")]
+    SpmV2,
 }
 
 impl Manifest {

@@ -1,14 +1,17 @@
 //! A decoder graph run by ONNX Runtime.
 
+mod in_place;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use ort::memory::Allocator;
+use ort::memory::MemoryInfo;
 use ort::session::Session;
-use ort::value::{Outlet, Tensor, TensorElementType};
+use ort::value::{Outlet, TensorElementType};
 
-use super::kv_cache::{CacheSlot, KvCache};
-use super::{CausalLm, ForwardError};
+use super::{CausalLm, ForwardError, KvCache};
 use crate::runtime::{Provider, Runtime, RuntimeError};
+use in_place::{CacheSlot, InPlaceCache};
 
 /// A decoder graph with these inputs and outputs, and no others:
 ///
@@ -21,9 +24,10 @@ use crate::runtime::{Provider, Runtime, RuntimeError};
 /// | `logits` | float32 `[lanes, k, vocabulary]` |
 /// | `present.{i}.key`, `.value` | as the past, and the same memory |
 pub struct OnnxLm {
-    session: Session,
-    slots: Vec<CacheSlot>,
+    session: Arc<Mutex<Session>>,
+    slots: Arc<[CacheSlot]>,
     vocabulary: usize,
+    memory: MemoryInfo<'static>,
 }
 
 impl OnnxLm {
@@ -48,101 +52,36 @@ impl OnnxLm {
         })?;
         let slots = cache_slots(&session, path).map_err(wrong)?;
         let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
+        let memory = runtime.provider.memory();
         Ok(Self {
-            session,
-            slots,
+            session: Arc::new(Mutex::new(session)),
+            slots: slots.into(),
             vocabulary,
+            memory: memory.map_err(|error| wrong(error.to_string()))?,
         })
     }
 }
 
 impl CausalLm for OnnxLm {
-    type Cache = KvCache;
-
     fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    fn new_cache(&self, max_tokens: usize) -> Result<KvCache, ForwardError> {
-        KvCache::new(&self.session, &self.slots, max_tokens).map_err(failed)
-    }
-
-    fn forward(
-        &mut self,
-        cache: &mut KvCache,
-        past: usize,
-        tokens: &[u32],
-        rows: usize,
-        logits: &mut Vec<f32>,
-    ) -> Result<(), ForwardError> {
-        self.run(cache, &[past], tokens, rows, logits)
-    }
-
-    fn fork(
-        &self,
-        cache: &KvCache,
-        len: usize,
-        lanes: usize,
-        max_tokens: usize,
-    ) -> Result<KvCache, ForwardError> {
-        cache
-            .fork(&self.session, &self.slots, len, lanes, max_tokens)
-            .map_err(failed)
-    }
-
-    fn forward_lanes(
-        &mut self,
-        cache: &mut KvCache,
-        pasts: &[usize],
-        tokens: &[u32],
-        logits: &mut Vec<f32>,
-    ) -> Result<(), ForwardError> {
-        self.run(cache, pasts, tokens, 1, logits)
-    }
-}
-
-impl OnnxLm {
-    /// Runs equally many tokens in each lane, each lane's behind its own past.
-    fn run(
-        &mut self,
-        cache: &mut KvCache,
-        pasts: &[usize],
-        tokens: &[u32],
-        rows: usize,
-        logits: &mut Vec<f32>,
-    ) -> Result<(), ForwardError> {
-        let lanes = cache.lanes();
-        assert_eq!(pasts.len(), lanes, "a past a lane");
-        let length = tokens.len() / lanes;
-        let total = length + pasts.iter().max().copied().unwrap_or_default();
-        if total > cache.max_tokens() {
-            return Err(ForwardError::Full(cache.max_tokens()));
-        }
-        let mut run = || {
-            let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
-            let binding = &mut cache.binding;
-            binding.bind_input("input_ids", &Tensor::from_array(([lanes, length], ids))?)?;
-            let mut mask = vec![1_i64; lanes * total];
-            for (lane, past) in mask.chunks_mut(total).zip(pasts) {
-                lane[past + length..].fill(0);
-            }
-            let mask = Tensor::from_array(([lanes, total], mask))?;
-            binding.bind_input("attention_mask", &mask)?;
-            if cache.bound_rows != rows {
-                let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
-                binding.bind_input("num_logits_to_keep", &keep)?;
-                let shape = [lanes, rows, self.vocabulary];
-                let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
-                binding.bind_output("logits", bound)?;
-                cache.bound_rows = rows;
-            }
-            let outputs = self.session.run_binding(binding)?;
-            let (_, values) = outputs["logits"].try_extract_tensor::<f32>()?;
-            logits.clear();
-            logits.extend_from_slice(values);
-            Ok(())
-        };
-        run().map_err(failed)
+    fn new_cache(&self, max_tokens: usize) -> Result<Box<dyn KvCache>, ForwardError> {
+        let Self {
+            session,
+            slots,
+            vocabulary,
+            memory,
+        } = self;
+        let cache = InPlaceCache::new(
+            session.clone(),
+            slots.clone(),
+            *vocabulary,
+            memory.clone(),
+            max_tokens,
+        );
+        Ok(Box::new(cache.map_err(failed)?))
     }
 }
 
@@ -211,6 +150,9 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
     }
 }
 
+/// No model has larger attention heads. A lie would allocate gigabytes.
+const MOST_HEAD_DIM: usize = 1024;
+
 /// The size of an attention head, which exporters leave open in the graph: `config.json` has it.
 fn open_head_dim(graph: &Path) -> Result<usize, String> {
     #[derive(serde::Deserialize)]
@@ -226,7 +168,12 @@ fn open_head_dim(graph: &Path) -> Result<usize, String> {
     };
     let json = std::fs::read(&path).map_err(|error| unreadable(&error))?;
     let config: Architecture = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
-    Ok(config.head_dim)
+    match config.head_dim {
+        head_dim @ 1..=MOST_HEAD_DIM => Ok(head_dim),
+        head_dim => Err(unreadable(&format!(
+            "its head_dim of {head_dim} is not between 1 and {MOST_HEAD_DIM}"
+        ))),
+    }
 }
 
 fn vocabulary(outputs: &[Outlet]) -> Result<usize, String> {

@@ -1,37 +1,15 @@
-//! The loop that writes: sample, push, check, step.
+//! Writes one text: sample, push, check.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::cancel::Cancel;
-use super::decoder::Decoder;
+use super::request::{Generation, Limits};
 use super::sampler::{Sampler, Sampling};
 use super::stop::{FinishReason, StopCriteria};
 use crate::model::tokenizer::{Detokenizer, Tokenizer};
-use crate::model::{CausalLm, ForwardError, Model};
-
-/// How long a generation may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Tokens at most.
-    pub max_new_tokens: usize,
-    /// Time for writing them, after the prompt has been read.
-    pub time: Duration,
-}
-
-/// What the model wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generation {
-    /// The text, up to where it was stopped.
-    pub text: String,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-    /// Tokens the model wrote, with those that were cut off again.
-    pub tokens: usize,
-}
 
 /// What follows from a row of logits.
 #[derive(Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// The model must read this token, and then be asked again.
     Token(u32),
     /// The text is done.
@@ -40,24 +18,23 @@ pub enum Step {
 
 /// Writes one text, token by token.
 #[derive(Debug)]
-pub struct Writer<'a> {
-    /// What the text must still begin with, and what is not part of the answer.
+pub(super) struct Writer {
+    /// What the text must still begin with. It is not part of the answer.
     healing: Vec<u8>,
     sampler: Sampler,
-    stop: StopCriteria<'a>,
+    stop: StopCriteria,
     limits: Limits,
     start: Instant,
     text: Detokenizer,
     tokens: usize,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// Begins. `healed` is what the text must begin with, and is not part of the answer.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         healed: Vec<u8>,
         sampling: Sampling,
-        stop: StopCriteria<'a>,
+        stop: StopCriteria,
         limits: Limits,
     ) -> Self {
         Self {
@@ -72,14 +49,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Chooses the next token by `logits`, one row. Any of the tokens `end` ends the text, and so does
-    /// a sequence that has no `room` for another token.
-    pub fn step(
+    /// a sequence without `room` for another token.
+    pub(super) fn step(
         &mut self,
         logits: &[f32],
         tokenizer: &Tokenizer,
         end: &[u32],
         room: usize,
-        cancel: &Cancel,
     ) -> Step {
         // Law (special tokens never leak): they cannot be chosen, but for the end.
         let token = match &self.healing[..] {
@@ -102,11 +78,13 @@ impl<'a> Writer<'a> {
         if let Some((reason, keep)) = self.stop.check(self.text.text()) {
             return self.done(reason, keep);
         }
-        let early = if cancel.is_cancelled() {
-            FinishReason::Cancelled
-        } else if self.tokens >= self.limits.max_new_tokens || room == 0 {
+        let early = if self.tokens >= self.limits.tokens || room == 0 {
             FinishReason::Length
-        } else if self.start.elapsed() >= self.limits.time {
+        } else if self
+            .limits
+            .time
+            .is_some_and(|time| self.start.elapsed() >= time)
+        {
             FinishReason::Deadline
         } else {
             return Step::Token(token);
@@ -115,8 +93,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The text so far.
-    #[must_use]
-    pub fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         self.text.text()
     }
 
@@ -126,27 +103,6 @@ impl<'a> Writer<'a> {
             finish_reason,
             tokens: self.tokens,
         })
-    }
-}
-
-/// Lets `writer` write on from the end of `decoder`'s sequence, whose logits must be current.
-///
-/// # Errors
-///
-/// When the model fails; the decoder is empty then.
-pub fn generate<M: CausalLm>(
-    model: &mut Model<M>,
-    decoder: &mut Decoder<M>,
-    mut writer: Writer<'_>,
-    cancel: &Cancel,
-) -> Result<Generation, ForwardError> {
-    loop {
-        let Model { tokenizer, fim, .. } = &*model;
-        let room = decoder.room();
-        match writer.step(decoder.logits(), tokenizer, &fim.end, room, cancel) {
-            Step::Done(generation) => return Ok(generation),
-            Step::Token(token) => decoder.step(&mut model.causal_lm, token)?,
-        }
     }
 }
 

@@ -1,0 +1,126 @@
+//! The inference thread: it owns the model, and always advances the most urgent run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::decoder::Decoder;
+use super::pace::{LONGEST_PROMPT, Pace};
+use super::prompt::{PromptBuilder, Room};
+use super::queue::{Next, Queue};
+use super::request::Priority;
+use super::run::{Run, Tools};
+use super::{EngineError, MAX_NEW_TOKENS, Ready};
+use crate::model::{ForwardError, Model};
+
+/// The longest prompt and answer of a task together, in tokens.
+const TASK_TOKENS: usize = 2048;
+
+/// What the inference thread owns.
+pub(super) struct Worker {
+    model: Model,
+    prompts: PromptBuilder,
+    pace: Pace,
+    prompt_tokens: usize,
+    /// The completions' decoder.
+    completions: Decoder,
+    /// The tasks' own decoder, made at the first one: what comes first in each of them is kept.
+    tasks: Option<Decoder>,
+    /// The runs under way, one of a priority at most, the most urgent last.
+    runs: Vec<Run>,
+}
+
+impl Worker {
+    /// Makes the cache and measures the model's speed, which also warms it up.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the cache, or the model fails.
+    pub(super) fn new(model: Model) -> Result<(Self, Ready), ForwardError> {
+        let capacity = (LONGEST_PROMPT + MAX_NEW_TOKENS).min(model.context_length);
+        let mut completions = Decoder::new(&*model.causal_lm, capacity)?;
+        let pace = Pace::measure(&mut completions)?;
+        let prompt_tokens = pace.prompt_tokens(capacity);
+        let ready = Ready {
+            model: model.name.clone(),
+            runs_on: model.runs_on.clone(),
+            prompt_format: model.fim.to_string(),
+            prompt_tokens,
+            chunk_tokens: pace.chunk,
+            lanes: pace.lanes(),
+            line_time: pace.line_time(),
+            prefill_speed: pace.prefill,
+            decode_speed: pace.decode,
+        };
+        let worker = Self {
+            model,
+            prompts: PromptBuilder::default(),
+            pace,
+            prompt_tokens,
+            completions,
+            tasks: None,
+            runs: Vec::new(),
+        };
+        Ok((worker, ready))
+    }
+
+    /// Works until the queue is closed.
+    pub(super) fn run(mut self, queue: &Queue) {
+        loop {
+            match queue.next(self.runs.last().map(Run::priority)) {
+                Next::Start(job) => {
+                    // Anything drops an idle run.
+                    if let Some(idle) = self.runs.pop_if(|run| run.priority() == Priority::Idle) {
+                        idle.end(Err(EngineError::Superseded));
+                    }
+                    self.runs.push(Run::new(job));
+                }
+                Next::GoOn => self.advance(),
+                Next::End => return,
+            }
+        }
+    }
+
+    /// Advances the most urgent run by one pass.
+    fn advance(&mut self) {
+        let Some(mut run) = self.runs.pop() else {
+            return;
+        };
+        let advanced = catch_unwind(AssertUnwindSafe(|| self.pass(&mut run)));
+        let ended = match advanced {
+            Ok(Ok(true)) => return self.runs.push(run),
+            Ok(Ok(false)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                tracing::error!(priority = ?run.priority(), "the engine panicked");
+                // Law (cache truth): after a panic nobody knows what the cache holds.
+                match run.priority() {
+                    Priority::Task => self.tasks = None,
+                    _ => self.completions.truncate(0),
+                }
+                Err(EngineError::Panicked)
+            }
+        };
+        run.end(ended);
+    }
+
+    fn pass(&mut self, run: &mut Run) -> Result<bool, EngineError> {
+        let decoder = match (run.priority(), &mut self.tasks) {
+            (Priority::Task, Some(decoder)) => decoder,
+            (Priority::Task, none) => {
+                let capacity = TASK_TOKENS.min(self.model.context_length);
+                none.insert(Decoder::new(&*self.model.causal_lm, capacity)?)
+            }
+            _ => &mut self.completions,
+        };
+        let room = Room {
+            hole: self.prompt_tokens,
+            all: decoder.capacity(),
+        };
+        run.advance(&mut Tools {
+            model: &self.model,
+            prompts: &mut self.prompts,
+            decoder,
+            pace: &self.pace,
+            room,
+        })
+    }
+}

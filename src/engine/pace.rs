@@ -1,0 +1,165 @@
+//! How fast this machine runs the model at hand, and the limits that follow from it.
+
+use std::time::{Duration, Instant};
+
+use super::cancel::Cancel;
+use super::decoder::Decoder;
+use crate::model::ForwardError;
+
+/// A pass of the model takes about this long at most, for a keystroke waits for the pass under way.
+const PASS: Duration = Duration::from_millis(50);
+
+/// A prompt of which nothing is in the cache is read within this time.
+const READING: Duration = Duration::from_secs(1);
+
+/// The lengths of prompts, in tokens. Coarse steps, or two starts on one machine would show the model
+/// different amounts of a file.
+const PROMPTS: [usize; 7] = [128, 192, 256, 384, 512, 768, LONGEST_PROMPT];
+
+/// The longest prompt, in tokens.
+pub(super) const LONGEST_PROMPT: usize = 1024;
+
+/// The most texts in one batch.
+const LANES: usize = 16;
+
+/// Tokens of a long line of code.
+const LINE: usize = 24;
+
+/// A line may be waited for this long, whatever the model.
+const LINE_TIME: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1500)];
+
+/// What was measured once after loading.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    /// Prompt tokens a second.
+    pub(super) prefill: f64,
+    /// Written tokens a second, in one text.
+    pub(super) decode: f64,
+    /// What each further text in a batch adds to a pass.
+    pub(super) lane: Duration,
+    /// Tokens of one pass while a prompt is read.
+    pub(super) chunk: usize,
+}
+
+impl Pace {
+    /// Measures with `decoder`, which is empty afterwards. The first pass of each kind also
+    /// allocates, and is not counted.
+    ///
+    /// # Errors
+    ///
+    /// When the model fails.
+    pub(super) fn measure(decoder: &mut Decoder) -> Result<Self, ForwardError> {
+        const PROMPT: usize = 64;
+        const STEPS: usize = 4;
+        const BATCH: usize = 4;
+        // Any ids will do; their number is what costs. Ascending ones differ from each other.
+        let ids: Vec<u32> = (0..2 * PROMPT as u32).collect();
+        decoder.prefill(&ids[..PROMPT], PROMPT, &Cancel::default())?;
+        let prefill = timed(|| decoder.prefill(&ids, PROMPT, &Cancel::default()))?;
+        decoder.step(0)?;
+        let decode = timed(|| (0..STEPS).try_for_each(|_| decoder.step(0)))?;
+        let step = decode / STEPS as u32;
+
+        let past = decoder.tokens().len();
+        let mut fork = decoder.fork(BATCH, past + 2)?;
+        let mut logits = Vec::new();
+        fork.forward(&[past; BATCH], &[0; BATCH], 1, &mut logits)?;
+        let batch = timed(|| fork.forward(&[past + 1; BATCH], &[0; BATCH], 1, &mut logits))?;
+
+        // Short passes are slower a token than long ones: what counts is their own time.
+        let mut chunk = chunk(PROMPT, prefill);
+        if chunk < PROMPT {
+            decoder.truncate(PROMPT);
+            let short = &ids[..PROMPT + chunk];
+            chunk = chunk.min(self::chunk(
+                chunk,
+                timed(|| decoder.prefill(short, PROMPT, &Cancel::default()))?,
+            ));
+        }
+        decoder.truncate(0);
+        let speed = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        Ok(Self {
+            prefill: speed(PROMPT, prefill),
+            decode: speed(STEPS, decode),
+            lane: batch.saturating_sub(step) / (BATCH as u32 - 1),
+            chunk,
+        })
+    }
+
+    /// The longest prompt of a completion, in tokens, within what `capacity` tokens have room for
+    /// beside the answer.
+    pub(super) fn prompt_tokens(&self, capacity: usize) -> usize {
+        let readable = (self.prefill * READING.as_secs_f64()) as usize;
+        let fitting = PROMPTS.iter().rev().find(|tokens| **tokens <= readable);
+        fitting
+            .unwrap_or(&PROMPTS[0])
+            .to_owned()
+            .min(capacity * 2 / 3)
+    }
+
+    /// How many texts a batch may have.
+    pub(super) fn lanes(&self) -> usize {
+        let step = Duration::from_secs_f64(1.0 / self.decode.max(1e-3));
+        let left = PASS.saturating_sub(step).as_secs_f64();
+        let further = left / self.lane.as_secs_f64().max(1e-9);
+        (1 + further as usize).clamp(1, LANES)
+    }
+
+    /// How long an automatic completion may write.
+    pub(super) fn line_time(&self) -> Duration {
+        let line = Duration::from_secs_f64(LINE as f64 / self.decode.max(1e-3));
+        let [least, most] = LINE_TIME;
+        // In tenths of a second, for people read it.
+        let tenths = (line.as_secs_f64() * 10.0).ceil() as u64;
+        Duration::from_millis(100 * tenths).clamp(least, most)
+    }
+}
+
+/// The tokens of a pass that takes [`PASS`], where `tokens` take `time`.
+fn chunk(tokens: usize, time: Duration) -> usize {
+    let fitting = tokens as f64 * PASS.as_secs_f64() / time.as_secs_f64().max(1e-9);
+    (fitting as usize / 4 * 4).clamp(8, 256)
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<Duration, ForwardError> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Speeds in tokens a second and milliseconds a lane; then prompt tokens, lanes, and the time of
+    /// a line in milliseconds.
+    fn check(prefill: f64, decode: f64, lane: u64, expected: (usize, usize, u64)) {
+        let pace = Pace {
+            prefill,
+            decode,
+            lane: Duration::from_millis(lane),
+            chunk: 64,
+        };
+        let line = pace.line_time().as_millis() as u64;
+        assert_eq!((pace.prompt_tokens(1536), pace.lanes(), line), expected);
+    }
+
+    #[test]
+    fn limits_follow_from_the_speed() {
+        // 135M, 0.5B and 1.5B parameters on two cores, a fast GPU, and something that hardly moves.
+        check(1100.0, 100.0, 4, (1024, 9, 400));
+        check(300.0, 38.0, 10, (256, 2, 700));
+        check(110.0, 14.0, 30, (128, 1, 1500));
+        check(20_000.0, 300.0, 1, (1024, 16, 400));
+        check(1.0, 0.1, 9000, (128, 1, 1500));
+    }
+
+    #[test]
+    fn a_pass_takes_no_longer_than_a_keystroke_may_wait() {
+        for (tokens, milliseconds, expected) in
+            [(64, 60, 52), (64, 213, 12), (64, 100, 32), (64, 1, 256)]
+        {
+            assert_eq!(chunk(tokens, Duration::from_millis(milliseconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What a feature asks of the engine, and what it hears back.
+
+use std::time::{Duration, Instant};
+
+use super::EngineError;
+use super::cancel::Cancel;
+use super::sampler::Sampling;
+use super::stop::{FinishReason, Scope};
+
+/// What the model is to write: text only, for the engine alone knows the model's tokens and formats.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What it goes on from.
+    pub input: Input,
+    /// What else to show the model, the nearest first. The prompt takes what fits.
+    pub parts: Vec<Part>,
+    /// How much to write.
+    pub scope: Scope,
+    /// How long a text may become.
+    pub limits: Limits,
+    /// How many texts, and how they are chosen.
+    pub draws: Draws,
+    /// Which requests it gives way to.
+    pub priority: Priority,
+    /// Ends it early.
+    pub cancel: Cancel,
+    /// Whether [`Event::Started`] tells the prompt's text.
+    pub echo: bool,
+}
+
+/// What the model goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A text with a hole in it.
+    Hole(Hole),
+    /// The beginning of a file.
+    Continue {
+        /// The file's base name.
+        file_name: String,
+        /// How it begins. Of a long text the last lines count.
+        text: String,
+    },
+    /// A conversation.
+    Chat(Chat),
+}
+
+/// The text around the place where the model writes. Line ends are `\n`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hole {
+    /// The file's base name.
+    pub file_name: String,
+    /// The text before the hole, or its end.
+    pub prefix: String,
+    /// Where `prefix` begins in the file, in bytes.
+    pub prefix_start: usize,
+    /// Where the file has a `\r` that `prefix` lacks: offsets into `prefix`, ascending.
+    pub carriage_returns: Vec<usize>,
+    /// The text after the hole, or its beginning.
+    pub suffix: String,
+}
+
+/// A conversation whose last answer the model writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chat {
+    /// What the assistant is told to be.
+    pub system: String,
+    /// Questions with their answers, the nearest to this question first. The prompt takes as many as
+    /// fit.
+    pub examples: Vec<(String, String)>,
+    /// The question.
+    pub question: String,
+    /// How the answer begins: given to the model, and not written again.
+    pub answer: String,
+}
+
+/// A piece of another file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The file's base name.
+    pub file_name: String,
+    /// The piece.
+    pub text: String,
+}
+
+/// How long a text may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens at most.
+    pub tokens: usize,
+    /// Time for writing, after the prompt has been read. `None`: as long as it takes.
+    pub time: Option<Duration>,
+}
+
+/// How many texts are drawn from one prompt. The first is the likeliest; the others are drawn by
+/// chance, the same ones each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draws {
+    /// How many, at least one.
+    pub count: usize,
+    /// The temperatures of the draws after the first, in percent, taken in turn.
+    pub temperatures: &'static [u32],
+}
+
+impl Draws {
+    /// The likeliest text alone.
+    pub const GREEDY: Self = Self {
+        count: 1,
+        temperatures: &[],
+    };
+
+    /// How the tokens of draw `draw` are chosen.
+    pub(super) fn sampling(&self, draw: usize) -> Sampling {
+        match draw.checked_sub(1) {
+            Some(drawn) if !self.temperatures.is_empty() => Sampling::TopP {
+                temperature: self.temperatures[drawn % self.temperatures.len()] as f32 / 100.0,
+                top_p: 0.95,
+                seed: draw as u64,
+            },
+            _ => Sampling::Greedy,
+        }
+    }
+}
+
+/// Which request goes first. A run gives way to a higher one between two passes of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Prepares what may be asked for. Anything else drops it.
+    Idle,
+    /// A task: one after the other.
+    Task,
+    /// The user has asked for a completion.
+    Invoked,
+    /// Typing has asked for one. Of those that wait only the newest counts.
+    Keystroke,
+}
+
+/// What a feature hears of its request, in this order. After the last event there are no more.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The prompt has been built; nothing has been read yet.
+    Started(Started),
+    /// The one text goes on with this. Of code in a fence only whole lines are told. Not sent where
+    /// several texts are drawn.
+    Text(String),
+    /// This draw is done.
+    Drawn(usize, Generation),
+    /// All draws are done. The last event.
+    Finished(Stats),
+    /// There will be no more, because of this. The last event.
+    Failed(EngineError),
+}
+
+/// A prompt that has been built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// Tokens of the prompt.
+    pub tokens: usize,
+    /// Tokens of it that are in the cache already.
+    pub reused: usize,
+    /// Parts or examples that it holds.
+    pub parts: usize,
+    /// Its text with special tokens spelled out, if [`Request::echo`] asks for it.
+    pub text: Option<String>,
+}
+
+/// What the model wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The text, up to where it was stopped.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens the model wrote, with those that were cut off again.
+    pub tokens: usize,
+}
+
+/// What a request cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Prompt tokens that were in the cache.
+    pub reused: usize,
+    /// Prompt tokens that went through the model.
+    pub computed: usize,
+    /// Tokens the model wrote.
+    pub generated: usize,
+    /// Waiting in the queue.
+    pub queued: Duration,
+    /// Building the prompt.
+    pub prompt: Duration,
+    /// Reading the prompt.
+    pub prefill: Duration,
+    /// Writing.
+    pub decode: Duration,
+    /// The part of reading and writing that was spent in the model's forward passes.
+    pub model: Duration,
+}
+
+/// The events of one request. Dropping them cancels it.
+#[derive(Debug)]
+pub struct Events {
+    receiver: flume::Receiver<Event>,
+    cancel: Cancel,
+}
+
+impl Events {
+    /// Waits for the next event; `None` after the last one.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv_async().await.ok()
+    }
+
+    /// Waits for the next event on this thread, for as long as `time` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the time is over. `Ok(None)` after the last event.
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>, Timeout> {
+        match self.receiver.recv_timeout(time) {
+            Ok(event) => Ok(Some(event)),
+            Err(flume::RecvTimeoutError::Disconnected) => Ok(None),
+            Err(flume::RecvTimeoutError::Timeout) => Err(Timeout),
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// No event came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout;
+
+/// A request in the engine, with the way back to whoever submitted it.
+///
+/// Law (exactly one answer): whatever becomes of it, the last event is sent exactly once, also when
+/// it is dropped.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) submitted: Instant,
+    events: Option<flume::Sender<Event>>,
+}
+
+impl Job {
+    /// A request and the events it will have.
+    pub(super) fn new(request: Request) -> (Self, Events) {
+        let (sender, receiver) = flume::unbounded();
+        let cancel = request.cancel.clone();
+        let job = Self {
+            request,
+            submitted: Instant::now(),
+            events: Some(sender),
+        };
+        (job, Events { receiver, cancel })
+    }
+
+    /// Tells an event that is not the last.
+    pub(super) fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // Whoever submitted it may be gone, which has cancelled it.
+            let _ = events.send(event);
+        }
+    }
+
+    /// Tells the last event.
+    pub(super) fn end(mut self, result: Result<Stats, EngineError>) {
+        self.last(result.map_or_else(Event::Failed, Event::Finished));
+    }
+
+    fn last(&mut self, event: Event) {
+        self.tell(event);
+        self.events = None;
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.last(Event::Failed(EngineError::Ended));
+    }
+}
+
+/// About how many tokens a text has. Code has three to four bytes a token in the vocabularies of
+/// today's models, so that this is seldom too few.
+#[must_use]
+pub fn likely_tokens(text: &str) -> usize {
+    text.len().div_ceil(3)
+}

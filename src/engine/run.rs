@@ -1,0 +1,164 @@
+//! A request at work: build the prompt, read it, write; a pass of the model at a time.
+
+use std::time::{Duration, Instant};
+
+use super::EngineError;
+use super::decoder::Decoder;
+use super::lanes::{Lanes, Texts};
+use super::pace::Pace;
+use super::prompt::{Prompt, PromptBuilder, Room};
+use super::request::{Event, Job, Priority, Request, Started, Stats};
+use super::stop::Scope;
+use crate::model::Model;
+
+/// Tokens of all lanes of a batch together: with the default model 46 KB each.
+const LANE_TOKENS: usize = 8192;
+
+/// A request at work. Each [`advance`](Self::advance) is one pass of the model, so that what is more
+/// urgent comes between.
+#[derive(Debug)]
+pub(super) struct Run {
+    job: Job,
+    stage: Stage,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Build,
+    Read(Prompt),
+    Write { lanes: Lanes, told: usize },
+}
+
+/// What a run works with.
+pub(super) struct Tools<'a> {
+    pub(super) model: &'a Model,
+    pub(super) prompts: &'a mut PromptBuilder,
+    pub(super) decoder: &'a mut Decoder,
+    pub(super) pace: &'a Pace,
+    pub(super) room: Room,
+}
+
+impl Run {
+    pub(super) fn new(job: Job) -> Self {
+        let stats = Stats {
+            queued: job.submitted.elapsed(),
+            ..Stats::default()
+        };
+        Self {
+            job,
+            stage: Stage::Build,
+            stats,
+        }
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        self.job.request.priority
+    }
+
+    /// Does one pass. Answers whether there is more to do.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no more to do, although it is not done.
+    pub(super) fn advance(&mut self, tools: &mut Tools<'_>) -> Result<bool, EngineError> {
+        if self.job.request.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        tools.decoder.take_model_time();
+        let start = Instant::now();
+        let Stage::Build = self.stage else {
+            return self.pass(tools, start);
+        };
+        let prompt = tools
+            .prompts
+            .build(tools.model, &self.job.request, tools.room)?;
+        self.stats.prompt = start.elapsed();
+        self.stats.reused = tools.decoder.keep(&prompt.ids);
+        self.job.tell(Event::Started(Started {
+            tokens: prompt.ids.len(),
+            reused: self.stats.reused,
+            parts: prompt.parts,
+            text: (self.job.request.echo).then(|| tools.model.tokenizer.show(&prompt.ids)),
+        }));
+        self.stage = Stage::Read(prompt);
+        self.pass(tools, Instant::now())
+    }
+
+    fn pass(&mut self, tools: &mut Tools<'_>, start: Instant) -> Result<bool, EngineError> {
+        let Self { job, stage, stats } = self;
+        let mut spent = |time: &mut Duration, decoder: &mut Decoder| {
+            *time += start.elapsed();
+            decoder.take_model_time()
+        };
+        match stage {
+            Stage::Build => Ok(true),
+            Stage::Read(prompt) => {
+                // Something more urgent may have used the decoder since the last pass.
+                tools.decoder.keep_whole(&prompt.ids);
+                if tools.decoder.tokens().len() < prompt.ids.len() {
+                    stats.computed += tools.decoder.read(&prompt.ids, tools.pace.chunk)?;
+                    stats.model += spent(&mut stats.prefill, tools.decoder);
+                }
+                if tools.decoder.tokens().len() == prompt.ids.len() {
+                    let lanes = lanes(&job.request, std::mem::take(prompt), tools)?;
+                    *stage = Stage::Write { lanes, told: 0 };
+                }
+                Ok(true)
+            }
+            Stage::Write { lanes, told } => {
+                let tokenizer = &tools.model.tokenizer;
+                let more = lanes.step(tokenizer, tools.decoder, |draw, generation| {
+                    stats.generated += generation.tokens;
+                    job.tell(Event::Drawn(draw, generation));
+                })?;
+                stats.model += spent(&mut stats.decode, tools.decoder) + lanes.take_model_time();
+                if let Some(text) = lanes.single_text() {
+                    let end = match job.request.scope {
+                        Scope::Fence => text.rfind('\n').map_or(0, |line| line + 1),
+                        _ => text.len(),
+                    };
+                    if more && end > *told {
+                        job.tell(Event::Text(text[*told..end].to_owned()));
+                        *told = end;
+                    }
+                }
+                Ok(more)
+            }
+        }
+    }
+
+    /// Tells how it ended.
+    pub(super) fn end(self, result: Result<(), EngineError>) {
+        self.job.end(result.map(|()| self.stats));
+    }
+}
+
+/// The lanes in which a request is written, after its prompt has been read.
+///
+/// A run that nothing on its decoder interrupts writes in the decoder itself, which costs no copy.
+fn lanes(request: &Request, prompt: Prompt, tools: &Tools<'_>) -> Result<Lanes, EngineError> {
+    let mut limits = request.limits;
+    limits.tokens = limits
+        .tokens
+        .min(tools.room.all.saturating_sub(prompt.ids.len()));
+    let suffix = match &request.input {
+        super::request::Input::Hole(hole) => hole.suffix.clone(),
+        _ => String::new(),
+    };
+    let tokens = prompt.ids.len() + limits.tokens;
+    let texts = Texts {
+        healed: prompt.healed,
+        end: prompt.end,
+        scope: request.scope,
+        suffix,
+        limits,
+        draws: request.draws,
+    };
+    let undisturbed = matches!(request.priority, Priority::Keystroke | Priority::Task);
+    if request.draws.count == 1 && undisturbed {
+        return Ok(Lanes::in_place(tools.decoder, texts));
+    }
+    let most = (LANE_TOKENS / tokens.max(1)).clamp(1, tools.pace.lanes());
+    Ok(Lanes::fork(tools.decoder, texts, most)?)
+}

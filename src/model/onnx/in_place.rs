@@ -1,0 +1,226 @@
+//! The key/value cache of a graph that reads and writes it in place.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::memory::{AllocationDevice, Allocator, MemoryInfo};
+use ort::session::{IoBinding, Session};
+use ort::value::Tensor;
+
+use super::failed;
+use crate::model::{ForwardError, KvCache};
+
+/// A layer's cache on both sides of the graph: where it reads the past and where it writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CacheSlot {
+    /// The input's name.
+    pub(super) past: String,
+    /// The output's name.
+    pub(super) present: String,
+    /// Key/value heads.
+    pub(super) heads: usize,
+    /// Elements of a head.
+    pub(super) head_dim: usize,
+}
+
+/// Keys and values of `lanes` sequences of up to `max_tokens` tokens each, with the binding through
+/// which the graph reads and writes them.
+///
+/// Past and present of a layer are one tensor `f32 [lanes, heads, max_tokens, head_dim]`, bound on
+/// both sides once. The attention operator (`GroupQueryAttention` with a shared buffer) writes the new
+/// rows after the old ones and reads as many as the attention mask is long, so nothing is copied
+/// and a rewind is a shorter mask.
+///
+/// `ort`'s checks accept that one tensor stands on both sides, and its documentation does not promise
+/// it: its version is pinned, and `tests/shipped_model/key_value_cache.rs` holds the law.
+pub(super) struct InPlaceCache {
+    session: Arc<Mutex<Session>>,
+    slots: Arc<[CacheSlot]>,
+    vocabulary: usize,
+    memory: MemoryInfo<'static>,
+    binding: IoBinding,
+    /// The tensors that are bound, in the order of the slots.
+    tensors: Vec<Tensor<f32>>,
+    lanes: usize,
+    max_tokens: usize,
+    /// How many rows the bound logits tensor has; 0 before the first pass.
+    bound_rows: usize,
+}
+
+impl InPlaceCache {
+    /// An empty cache for one sequence, in the memory of the device that computes.
+    pub(super) fn new(
+        session: Arc<Mutex<Session>>,
+        slots: Arc<[CacheSlot]>,
+        vocabulary: usize,
+        memory: MemoryInfo<'static>,
+        max_tokens: usize,
+    ) -> ort::Result<Self> {
+        let (binding, allocator) = {
+            let session = session.lock().unwrap_or_else(PoisonError::into_inner);
+            (session.create_binding()?, allocator(&session, &memory)?)
+        };
+        let shape = |slot: &CacheSlot| [1, slot.heads, max_tokens, slot.head_dim];
+        let tensors = slots
+            .iter()
+            .map(|slot| Tensor::new(&allocator, shape(slot)));
+        let tensors = tensors.collect::<ort::Result<_>>()?;
+        let cache = Self {
+            session,
+            slots,
+            vocabulary,
+            memory,
+            binding,
+            tensors,
+            lanes: 1,
+            max_tokens,
+            bound_rows: 0,
+        };
+        cache.bound()
+    }
+
+    fn bound(mut self) -> ort::Result<Self> {
+        for (slot, tensor) in self.slots.iter().zip(&mut self.tensors) {
+            self.binding.bind_input(&slot.past, &*tensor)?;
+            self.binding.bind_output(&slot.present, tensor)?;
+        }
+        Ok(self)
+    }
+
+    fn forked(&self, len: usize, lanes: usize, max_tokens: usize) -> ort::Result<Self> {
+        let (binding, device) = {
+            let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                session.create_binding()?,
+                allocator(&session, &self.memory)?,
+            )
+        };
+        let mut tensors = Vec::with_capacity(self.slots.len());
+        for (slot, from) in self.slots.iter().zip(&self.tensors) {
+            let dim = slot.head_dim;
+            let shape = [lanes, slot.heads, max_tokens, dim];
+            let mut copy = Tensor::<f32>::new(&Allocator::default(), shape)?;
+            let on_host;
+            let from = match is_on_host(from) {
+                true => from,
+                // Heads are copied one by one, which only the CPU can.
+                false => {
+                    on_host = from.to(AllocationDevice::CPU, 0)?;
+                    &on_host
+                }
+            };
+            let (_, from) = from.try_extract_tensor::<f32>()?;
+            let (_, to) = copy.try_extract_tensor_mut::<f32>()?;
+            let heads: Vec<_> = from.chunks(self.max_tokens * dim).collect();
+            for (index, head) in to.chunks_mut(max_tokens * dim).enumerate() {
+                head[..len * dim].copy_from_slice(&heads[index % heads.len()][..len * dim]);
+            }
+            if !self.memory.is_cpu_accessible() {
+                let mut on_device = Tensor::<f32>::new(&device, shape)?;
+                copy.copy_into(&mut on_device)?;
+                copy = on_device;
+            }
+            tensors.push(copy);
+        }
+        let fork = Self {
+            session: self.session.clone(),
+            slots: self.slots.clone(),
+            vocabulary: self.vocabulary,
+            memory: self.memory.clone(),
+            binding,
+            tensors,
+            lanes,
+            max_tokens,
+            bound_rows: 0,
+        };
+        fork.bound()
+    }
+
+    fn run(
+        &mut self,
+        pasts: &[usize],
+        tokens: &[u32],
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> ort::Result<()> {
+        let lanes = self.lanes;
+        let length = tokens.len() / lanes;
+        let total = length + pasts.iter().max().copied().unwrap_or_default();
+        let binding = &mut self.binding;
+        let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
+        binding.bind_input("input_ids", &Tensor::from_array(([lanes, length], ids))?)?;
+        let mut mask = vec![1_i64; lanes * total];
+        for (lane, past) in mask.chunks_mut(total).zip(pasts) {
+            lane[past + length..].fill(0);
+        }
+        let mask = Tensor::from_array(([lanes, total], mask))?;
+        binding.bind_input("attention_mask", &mask)?;
+        if self.bound_rows != rows {
+            let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
+            binding.bind_input("num_logits_to_keep", &keep)?;
+            // On the host, where they are read.
+            let shape = [lanes, rows, self.vocabulary];
+            let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
+            binding.bind_output("logits", bound)?;
+            self.bound_rows = rows;
+        }
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = session.run_binding(binding)?;
+        let (_, values) = outputs["logits"].try_extract_tensor::<f32>()?;
+        logits.clear();
+        logits.extend_from_slice(values);
+        Ok(())
+    }
+}
+
+impl KvCache for InPlaceCache {
+    fn forward(
+        &mut self,
+        pasts: &[usize],
+        tokens: &[u32],
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ForwardError> {
+        assert_eq!(pasts.len(), self.lanes, "one past for each lane");
+        let longest = pasts.iter().max().copied().unwrap_or_default();
+        if longest + tokens.len() / self.lanes > self.max_tokens {
+            return Err(ForwardError::Full(self.max_tokens));
+        }
+        self.run(pasts, tokens, rows, logits).map_err(failed)?;
+        // In blocks without a way out, which the compiler vectorises.
+        let has_nan = |block: &[f32]| block.iter().fold(false, |nan, logit| nan | logit.is_nan());
+        match logits.chunks(1024).any(has_nan) {
+            true => Err(ForwardError::Damaged),
+            false => Ok(()),
+        }
+    }
+
+    fn fork(
+        &self,
+        len: usize,
+        lanes: usize,
+        max_tokens: usize,
+    ) -> Result<Box<dyn KvCache>, ForwardError> {
+        let fork = self.forked(len, lanes, max_tokens).map_err(failed)?;
+        Ok(Box::new(fork))
+    }
+}
+
+impl std::fmt::Debug for InPlaceCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InPlaceCache")
+            .field("lanes", &self.lanes)
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+fn allocator(session: &Session, memory: &MemoryInfo<'static>) -> ort::Result<Allocator> {
+    match memory.is_cpu_accessible() {
+        true => Ok(Allocator::default()),
+        false => Allocator::new(session, memory.clone()),
+    }
+}
+
+fn is_on_host(tensor: &Tensor<f32>) -> bool {
+    tensor.memory_info().is_cpu_accessible()
+}
