@@ -29,7 +29,6 @@ use interline::text::exclusion::Exclusion;
 use interline::text::language::Language;
 use interline::text::position::{PositionEncoding, position};
 use ropey::Rope;
-use tower_lsp::ls_types::Uri;
 
 #[derive(serde::Deserialize)]
 struct Row {
@@ -119,7 +118,7 @@ impl Typist {
         self.opened += 1;
         let path = format!("/{}/{}", self.opened, row.file_name);
         let language = Language::of_file(Path::new(&path)).context("no language of ours")?;
-        let uri = format!("file://{path}").parse::<Uri>()?;
+        let uri = format!("file://{path}");
         let behind = if with_suffix {
             row.behind()
         } else {
@@ -127,7 +126,7 @@ impl Typist {
         };
         let text = format!("{}{behind}", row.prompt);
         self.documents
-            .open(uri.clone(), language.id().to_owned(), 0, &text);
+            .open(&uri, path.into(), language.id().to_owned(), 0, &text);
         let encoding = PositionEncoding::Utf16;
         let cursor = position(&Rope::from_str(&text), row.prompt.len(), encoding);
         let snapshot = self

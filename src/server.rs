@@ -53,7 +53,7 @@ use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
 use crate::suggest::record::{Acceptance, Silence};
 use crate::suggest::{Completer, Completions, Settings};
 use crate::text::context::Trigger;
-use crate::text::document::{self, Documents, Snapshot};
+use crate::text::document::{self, Change, Documents, Snapshot};
 use crate::text::exclusion::Exclusion;
 use crate::text::position::{self, PositionEncoding};
 
@@ -234,9 +234,10 @@ impl Server {
         let uri = &place.text_document.uri;
         let snapshot = self
             .documents
-            .snapshot(uri, place.position, session.encoding);
+            .snapshot(uri.as_str(), place.position, session.encoding);
         if snapshot.is_none() {
-            session.completer.not_open(document::file_name(uri));
+            let path = path_of(uri);
+            session.completer.not_open(document::file_name(&path));
         }
         snapshot
     }
@@ -296,7 +297,7 @@ impl Server {
         let snapshot = params.text_document.and_then(|document| {
             let start = Position::default();
             self.documents
-                .snapshot(&document.uri, start, session.encoding)
+                .snapshot(document.uri.as_str(), start, session.encoding)
         });
         let silence =
             snapshot.and_then(|snapshot| session.completer.settings().permit(&snapshot).err());
@@ -369,18 +370,29 @@ impl LanguageServer for Server {
 
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let document = params.text_document;
-        let language = document.language_id;
-        self.documents
-            .open(document.uri, language, document.version, &document.text);
+        let (uri, language) = (document.uri, document.language_id);
+        let path = path_of(&uri);
+        self.documents.open(
+            uri.as_str(),
+            path,
+            language,
+            document.version,
+            &document.text,
+        );
     }
 
     async fn did_change(&self, params: DidChangeTextDocumentParams) {
         let Ok(session) = self.session() else { return };
         let document = params.text_document;
-        let changes = params.content_changes;
+        let uri = document.uri.as_str();
+        // The range's length goes unread: it is deprecated, and says nothing that the range does not.
+        let changes = params.content_changes.into_iter().map(|change| Change {
+            range: change.range.map(|range| range.start..range.end),
+            text: change.text,
+        });
         let applied =
             self.documents
-                .change(&document.uri, document.version, changes, session.encoding);
+                .change(uri, document.version, changes.collect(), session.encoding);
         if let Err(error) = applied {
             tracing::warn!("{error}");
         }
@@ -390,7 +402,7 @@ impl LanguageServer for Server {
 
     async fn did_close(&self, params: DidCloseTextDocumentParams) {
         let uri = params.text_document.uri;
-        self.documents.close(&uri);
+        self.documents.close(uri.as_str());
         if let Ok(session) = self.session() {
             session.completer.close(uri.as_str());
         }
@@ -449,7 +461,7 @@ impl LanguageServer for Server {
                 let uri = uri.ok_or_else(|| {
                     Error::invalid_params(format!("{DOCUMENT_TEXT} takes a document's URI"))
                 })?;
-                let text = self.documents.text(&uri);
+                let text = self.documents.text(uri.as_str());
                 Ok(text.map(|text| text.to_string().into()))
             }
             command if COMMANDS.contains(&command) => self.perform(params).await,
@@ -460,6 +472,11 @@ impl LanguageServer for Server {
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
         self.actions(&params).map(Some)
     }
+}
+
+/// The path that a document's URI gives it, if any.
+fn path_of(uri: &Uri) -> PathBuf {
+    uri.to_file_path().unwrap_or_default().into_owned()
 }
 
 fn workspaces(folders: Option<Vec<WorkspaceFolder>>) -> Vec<PathBuf> {

@@ -14,7 +14,7 @@ use crate::engine::prompt::Hole;
 use crate::engine::{Engine, EngineError, EngineState, Request, Stats};
 use crate::server::settings::Config;
 use crate::text::context::{Context, Trigger};
-use crate::text::document::{self, Documents, Snapshot};
+use crate::text::document::{Documents, Snapshot};
 use crate::text::exclusion::Exclusion;
 use cache::CompletionCache;
 use filters::postprocess;
@@ -70,7 +70,7 @@ impl Settings {
         if disabled.iter().any(|name| **name == *snapshot.language_id) {
             return Err(Silence::Disabled(" for this language"));
         }
-        match self.exclusion.of(&snapshot.path()) {
+        match self.exclusion.of(&snapshot.path) {
             Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
             None => Ok(()),
         }
@@ -113,10 +113,10 @@ impl Completer {
         snapshot: &Snapshot,
         trigger: Trigger,
     ) -> Result<Completions, Silence> {
-        let mut ending = self.begin(document::file_name(&snapshot.uri), Silence::Cancelled);
+        let mut ending = self.begin(snapshot.file_name(), Silence::Cancelled);
         let texts = self.texts(snapshot, trigger, &mut ending.record).await;
         // Law (no stale item).
-        let current = self.documents.version(&snapshot.uri) == Some(snapshot.version);
+        let current = self.documents.revision(&snapshot.uri) == Some(snapshot.revision);
         let texts = texts.and_then(|texts| current.then_some(texts).ok_or(Silence::Stale));
         if let Err(silence) = &texts {
             ending.record.outcome = Outcome::Silent(silence.clone());
@@ -153,7 +153,7 @@ impl Completer {
         record: &mut Record,
     ) -> Result<Vec<String>, Silence> {
         let settings = self.settings();
-        let uri = snapshot.uri.as_str();
+        let uri = &*snapshot.uri;
         // Law (exactly one answer): Neovim never cancels, so the newest request for a document ends
         // the one before it.
         let cancel = Cancel::default();

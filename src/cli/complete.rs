@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use tower_lsp::ls_types::{Position, Uri};
 
 use super::ready_completer;
 use crate::server::settings::{Config, Options};
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
-use crate::text::position::PositionEncoding;
+use crate::text::position::{Position, PositionEncoding};
 
 /// The arguments of `interline complete`.
 #[derive(Debug, clap::Args)]
@@ -65,8 +64,9 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let text = String::from_utf8(bytes)
         .with_context(|| format!("{} is not UTF-8 text", file.display()))?;
     let documents = Arc::new(Documents::new());
-    let uri = file_uri(file)?;
-    documents.open(uri.clone(), language_id(file).to_owned(), 0, &text);
+    let path = std::path::absolute(file)?;
+    let uri = path.to_string_lossy().into_owned();
+    documents.open(&uri, path, language_id(file).to_owned(), 0, &text);
     let position = Position::new(*line, *column);
     let snapshot = documents
         .snapshot(&uri, position, PositionEncoding::Utf32)
@@ -111,12 +111,6 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         Err(silence) => writeln!(std::io::stderr(), "nothing to show: {silence}")?,
     }
     Ok(texts.is_ok())
-}
-
-/// The `file:` URI of a path.
-pub(super) fn file_uri(path: &Path) -> anyhow::Result<Uri> {
-    let absolute = std::path::absolute(path)?;
-    Uri::from_file_path(&absolute).with_context(|| format!("{} has no URI", absolute.display()))
 }
 
 /// The identifier that editors give a language, by a file's extension.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest, Sha256};
-use tower_lsp::ls_types::{Position, Uri};
 
 use super::{Config, Options, ready_completer, say};
 use crate::model;
@@ -16,7 +15,7 @@ use crate::model::tokenizer::Tokenizer;
 use crate::runtime::Runtime;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
-use crate::text::position::PositionEncoding;
+use crate::text::position::{Position, PositionEncoding};
 
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";
@@ -127,10 +126,10 @@ fn template(directory: &Path) -> anyhow::Result<String> {
 
 async fn completion(config: Config) -> anyhow::Result<String> {
     let documents = Arc::new(Documents::new());
-    let uri: Uri = "untitled:smoke.py".parse()?;
-    documents.open(uri.clone(), "python".to_owned(), 0, SMOKE_TEST);
+    let uri = "untitled:smoke.py";
+    documents.open(uri, "smoke.py".into(), "python".to_owned(), 0, SMOKE_TEST);
     let end = Position::new(u32::MAX, 0);
-    let snapshot = documents.snapshot(&uri, end, PositionEncoding::Utf16);
+    let snapshot = documents.snapshot(uri, end, PositionEncoding::Utf16);
     let snapshot = snapshot.context("the document is not open")?;
     let (completer, ready) = ready_completer(config, documents).await?;
     let completions = completer.complete(&snapshot, Trigger::Automatic).await?;

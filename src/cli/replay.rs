@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::complete::{file_uri, language_id};
+use super::complete::language_id;
 use super::{ready, start_engine};
 use crate::server;
 use crate::server::capabilities::WHY;
-use crate::server::client::Client;
+use crate::server::client::{Client, file_uri};
 use crate::server::settings::{Config, Options};
 
 /// The arguments of `interline replay`.
@@ -97,9 +97,9 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let (input, output) = tokio::io::split(far);
     let start = Arc::new(move |_: &Config| engine.clone());
     let server = tokio::spawn(server::serve(input, output, options, start));
-    let uri = file_uri(file)?;
-    let keystrokes =
-        type_through(Client::new(near), uri.as_str(), language_id(file), &text).await?;
+    let absolute = std::path::absolute(file)?;
+    let uri = file_uri(&absolute).with_context(|| format!("{} has no URI", absolute.display()))?;
+    let keystrokes = type_through(Client::new(near), &uri, language_id(file), &text).await?;
     server.await?;
     let summary = summarize(&keystrokes);
     let mut out = std::io::stdout().lock();

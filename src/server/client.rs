@@ -1,11 +1,19 @@
 //! A client in a few lines, for `interline replay` and the tests: it sends, and waits for answers.
 
 use std::io;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tokio::io::{
     AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf,
 };
+use tower_lsp::ls_types::Uri;
+
+/// The `file:` URI of an absolute path.
+#[must_use]
+pub fn file_uri(path: &Path) -> Option<String> {
+    Uri::from_file_path(path).map(|uri| uri.as_str().to_owned())
+}
 
 /// The client's end of a connection in memory.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tower_lsp::ls_types::{
 
 use crate::tasks::fix::Problem;
 use crate::tasks::{Outcome, Output, Source, Task};
-use crate::text::document::{self, Snapshot};
+use crate::text::document::Snapshot;
 use crate::text::language::Language;
 use crate::text::position::{self, PositionEncoding};
 use ropey::Rope;
@@ -236,7 +236,7 @@ pub fn source(
         start.min(end)..start.max(end)
     });
     Ok(Source {
-        file_name: document::file_name(&snapshot.uri),
+        file_name: snapshot.file_name(),
         language,
         text,
         selection,
@@ -296,7 +296,7 @@ pub fn edit(
     Some(WorkspaceEdit {
         document_changes: Some(DocumentChanges::Edits(vec![TextDocumentEdit {
             text_document: OptionalVersionedTextDocumentIdentifier {
-                uri: snapshot.uri.clone(),
+                uri: snapshot.uri.parse().ok()?,
                 version: Some(snapshot.version),
             },
             edits: vec![OneOf::Left(edit)],

@@ -184,17 +184,17 @@ mod tests {
 
     fn snapshot(text: &str) -> Snapshot {
         let documents = Documents::new();
-        let uri: tower_lsp::ls_types::Uri = "file:///a.py".parse().unwrap();
         let offset = text.find("$0").unwrap();
         documents.open(
-            uri.clone(),
+            "file:///a.py",
+            "/a.py".into(),
             "python".to_owned(),
             1,
             &text.replacen("$0", "", 1),
         );
         let start = Position::new(0, 0);
         let snapshot = documents
-            .snapshot(&uri, start, PositionEncoding::Utf16)
+            .snapshot("file:///a.py", start, PositionEncoding::Utf16)
             .unwrap();
         Snapshot { offset, ..snapshot }
     }

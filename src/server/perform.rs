@@ -83,12 +83,14 @@ impl Server {
             TaskArguments::read(&command, params.arguments).map_err(Error::invalid_params)?;
         let encoding = session.encoding;
         let start = Position::default();
-        let snapshot = self.documents.snapshot(&arguments.uri, start, encoding);
+        let snapshot = self
+            .documents
+            .snapshot(arguments.uri.as_str(), start, encoding);
         let snapshot = snapshot.ok_or_else(|| {
             Error::invalid_params(format!("{} is not open", arguments.uri.as_str()))
         })?;
         let settings = session.completer.settings();
-        let path = snapshot.path().into_owned();
+        let path = snapshot.path.to_path_buf();
         if let Some(pattern) = settings.exclusion.of(&path) {
             return Err(failed(format!(
                 "files that match {pattern} are not shown to the model"
@@ -179,9 +181,7 @@ impl Server {
         })?;
         if let Some(edit) = commands::edit(&outcome, &source, &snapshot, encoding) {
             // Law (no stale item).
-            if self.documents.version(&snapshot.uri) != Some(snapshot.version)
-                || self.documents.text(&snapshot.uri).as_ref() != Some(&snapshot.rope)
-            {
+            if self.documents.revision(&snapshot.uri) != Some(snapshot.revision) {
                 return Err(failed(
                     "the document has changed meanwhile, and nothing was done".to_owned(),
                 ));
@@ -255,13 +255,13 @@ impl Server {
         let uri = &params.text_document.uri;
         let snapshot = self
             .documents
-            .snapshot(uri, Position::default(), session.encoding);
+            .snapshot(uri.as_str(), Position::default(), session.encoding);
         let known = snapshot.is_some_and(|snapshot| {
             let permitted = session
                 .completer
                 .settings()
                 .exclusion
-                .of(&snapshot.path())
+                .of(&snapshot.path)
                 .is_none();
             permitted && Language::from_name(&snapshot.language_id).is_ok()
         });
@@ -287,6 +287,7 @@ mod tests {
 
     use super::*;
     use crate::engine::tests::gated;
+    use crate::server::capabilities::WHY;
     use crate::server::client::Client as TestClient;
     use crate::server::tests::{TestServer, URI};
 
@@ -385,6 +386,23 @@ mod tests {
         server.reply("workspace/applyEdit", refused).await;
         let answer = server.client.answer(id).await.unwrap();
         let message = "the editor does not take the change: read only";
+        assert_eq!(answer["error"]["message"], message);
+        server.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_document_opened_again_does_not_get_the_old_edit() {
+        let (engine, mut gate) = gated(" the area.\nx").await;
+        let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
+        server.open(FUNCTION).await;
+        let id = server.task("interline.document", 0, Value::Null).await;
+        gate.begun.recv().await.unwrap();
+        // The version is the same.
+        server.open("$0x = 1\n").await;
+        server.command(WHY, json!([])).await;
+        drop(gate);
+        let answer = server.client.answer(id).await.unwrap();
+        let message = "the document has changed meanwhile, and nothing was done";
         assert_eq!(answer["error"]["message"], message);
         server.end().await;
     }

@@ -112,7 +112,7 @@ impl TestServer {
         self.client.notify(method, params).await.unwrap();
     }
 
-    async fn command(&mut self, command: &str, arguments: Value) -> Value {
+    pub(super) async fn command(&mut self, command: &str, arguments: Value) -> Value {
         let params = json!({"command": command, "arguments": arguments});
         self.client
             .request("workspace/executeCommand", params)
@@ -389,6 +389,28 @@ async fn an_answer_for_an_older_text_is_null() {
     server.open("a = 1\n$0\n").await;
     let id = server.send().await;
     server.type_text("x").await;
+    server.command(WHY, json!([])).await;
+    drop(gate);
+    assert_eq!(
+        server.client.answer(id).await.unwrap()["result"],
+        Value::Null
+    );
+    assert_eq!(
+        server.why().await,
+        "#1 in a.py: nothing shown, because the document changed meanwhile"
+    );
+    server.end().await;
+}
+
+/// Law (no stale item), where the client counts anew or does not count.
+#[tokio::test]
+async fn a_version_used_again_does_not_bring_the_old_answer() {
+    let (engine, gate) = gated("b = 2").await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let id = server.send().await;
+    server.version = 1;
+    server.open("c = 3\n$0\n").await;
     server.command(WHY, json!([])).await;
     drop(gate);
     assert_eq!(

@@ -10,15 +10,15 @@
 //!
 //! Everything else reads a [`Snapshot`], which no later change touches.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ropey::Rope;
-use tower_lsp::ls_types::{Position, TextDocumentContentChangeEvent, Uri};
 
-use crate::text::position::{self, PositionEncoding};
+use crate::text::position::{self, Position, PositionEncoding};
 
 /// The open documents by their URI.
 ///
@@ -26,7 +26,7 @@ use crate::text::position::{self, PositionEncoding};
 /// across an await and one method never waits for another for long.
 #[derive(Debug, Default)]
 pub struct Documents {
-    documents: Mutex<HashMap<Uri, Document>>,
+    documents: Mutex<HashMap<Arc<str>, Document>>,
 }
 
 impl Documents {
@@ -37,10 +37,11 @@ impl Documents {
     }
 
     /// Opens a document, or takes the new text for one that is open already: what the client says
-    /// last is what it shows.
-    pub fn open(&self, uri: Uri, language_id: String, version: i32, text: &str) {
-        let document = Document::new(language_id, version, text);
-        self.lock().insert(uri, document);
+    /// last is what it shows. `path` is the path the document has or would have; empty where its URI
+    /// gives none.
+    pub fn open(&self, uri: &str, path: PathBuf, language_id: String, version: i32, text: &str) {
+        let document = Document::new(uri, path, language_id, version, text);
+        self.lock().insert(document.uri.clone(), document);
     }
 
     /// Applies the changes in the order given, each to the text that the one before it left.
@@ -60,20 +61,20 @@ impl Documents {
     /// [`ChangeError::NotOpen`] if there is no text to change.
     pub fn change(
         &self,
-        uri: &Uri,
+        uri: &str,
         version: i32,
-        changes: Vec<TextDocumentContentChangeEvent>,
+        changes: Vec<Change>,
         encoding: PositionEncoding,
     ) -> Result<(), ChangeError> {
         self.lock()
             .get_mut(uri)
-            .ok_or_else(|| ChangeError::NotOpen(uri.clone()))?
-            .change(uri, version, changes, encoding);
+            .ok_or_else(|| ChangeError::NotOpen(uri.to_owned()))?
+            .change(version, changes, encoding);
         Ok(())
     }
 
     /// Forgets a document and says whether it was open. Snapshots of it live on.
-    pub fn close(&self, uri: &Uri) -> bool {
+    pub fn close(&self, uri: &str) -> bool {
         self.lock().remove(uri).is_some()
     }
 
@@ -81,95 +82,111 @@ impl Documents {
     #[must_use]
     pub fn snapshot(
         &self,
-        uri: &Uri,
+        uri: &str,
         position: Position,
         encoding: PositionEncoding,
     ) -> Option<Snapshot> {
         // Only the clone, which is O(1), is made under the lock.
         let Document {
+            uri,
+            path,
             rope,
             version,
+            revision,
             language_id,
             ..
         } = self.lock().get(uri).cloned()?;
         Some(Snapshot {
-            uri: uri.clone(),
+            uri,
+            path,
             version,
+            revision,
             language_id,
             offset: position::offset(&rope, position, encoding),
             rope,
         })
     }
 
-    /// The version of a document, or nothing if it is not open.
+    /// The revision of a document, or nothing if it is not open. It equals [`Snapshot::revision`] as
+    /// long as the client has not touched the document since the snapshot was taken.
     #[must_use]
-    pub fn version(&self, uri: &Uri) -> Option<i32> {
-        self.lock().get(uri).map(|document| document.version)
+    pub fn revision(&self, uri: &str) -> Option<u64> {
+        self.lock().get(uri).map(|document| document.revision)
     }
 
     /// The whole text of a document, or nothing if it is not open. Costs no copy.
     #[must_use]
-    pub fn text(&self, uri: &Uri) -> Option<Rope> {
+    pub fn text(&self, uri: &str) -> Option<Rope> {
         self.lock().get(uri).map(|document| document.rope.clone())
     }
 
     /// A panic elsewhere under the lock must not take every document with it, so a poisoned lock is
     /// as good as any: at worst one text is out of step until it is opened again.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uri, Document>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Document>> {
         self.documents
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// One edit of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What is replaced; without a range, the whole text.
+    pub range: Option<Range<Position>>,
+    /// The new text.
+    pub text: String,
+}
+
 /// An open document: its text at its latest version.
 #[derive(Debug, Clone)]
-pub struct Document {
+struct Document {
+    uri: Arc<str>,
+    path: Arc<Path>,
     rope: Rope,
     version: i32,
+    revision: u64,
     language_id: Arc<str>,
     /// Whether an inverted range has been logged: a client that sends one sends many.
     warned: bool,
 }
 
+/// A number that no state of any document in this process had before.
+fn next_revision() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Document {
-    fn new(language_id: String, version: i32, text: &str) -> Self {
+    fn new(uri: &str, path: PathBuf, language_id: String, version: i32, text: &str) -> Self {
         Self {
+            uri: uri.into(),
+            path: path.into(),
             rope: Rope::from_str(text),
             version,
+            revision: next_revision(),
             language_id: language_id.into(),
             warned: false,
         }
     }
 
-    fn change(
-        &mut self,
-        uri: &Uri,
-        version: i32,
-        changes: Vec<TextDocumentContentChangeEvent>,
-        encoding: PositionEncoding,
-    ) {
+    fn change(&mut self, version: i32, changes: Vec<Change>, encoding: PositionEncoding) {
         if version < self.version {
             tracing::warn!(
-                uri = uri.as_str(),
+                uri = &*self.uri,
                 from = self.version,
                 to = version,
                 "the version of a document went backwards"
             );
         }
         self.version = version;
+        self.revision = next_revision();
         for change in changes {
-            self.apply(uri, &change, encoding);
+            self.apply(change, encoding);
         }
     }
 
-    /// `range_length` goes unread: it is deprecated, and says nothing that the range does not.
-    fn apply(
-        &mut self,
-        uri: &Uri,
-        change: &TextDocumentContentChangeEvent,
-        encoding: PositionEncoding,
-    ) {
+    fn apply(&mut self, change: Change, encoding: PositionEncoding) {
         let Some(range) = change.range else {
             self.rope = Rope::from_str(&change.text);
             return;
@@ -181,7 +198,7 @@ impl Document {
             if !self.warned {
                 self.warned = true;
                 tracing::warn!(
-                    uri = uri.as_str(),
+                    uri = &*self.uri,
                     ?range,
                     "the range of a change ends before it starts"
                 );
@@ -201,9 +218,14 @@ impl Document {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The document this is a snapshot of.
-    pub uri: Uri,
-    /// The version the document had.
+    pub uri: Arc<str>,
+    /// The path the document has or would have; empty where its URI gives none.
+    pub path: Arc<Path>,
+    /// The version the document had, as the client counts.
     pub version: i32,
+    /// The state of the document that this was taken of. No two states of any document share a
+    /// revision, which a client's versions do not promise: a document opened again may count anew.
+    pub revision: u64,
     /// The language the client opened the document as.
     pub language_id: Arc<str>,
     /// The text.
@@ -214,10 +236,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The path the document has or would have, as far as its URI tells.
+    /// The document's base name.
     #[must_use]
-    pub fn path(&self) -> Cow<'_, Path> {
-        self.uri.to_file_path().unwrap_or_default()
+    pub fn file_name(&self) -> String {
+        file_name(&self.path)
     }
 
     /// The snapshot with `text` in place of the bytes from `start` to the offset, and the offset
@@ -233,10 +255,9 @@ impl Snapshot {
     }
 }
 
-/// The base name that a document's URI gives it.
+/// The base name of a document's path; empty where it has none.
 #[must_use]
-pub fn file_name(uri: &Uri) -> String {
-    let path = uri.to_file_path().unwrap_or_default();
+pub fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
@@ -245,44 +266,44 @@ pub fn file_name(uri: &Uri) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     /// The client changed a document it had not opened, or had closed.
-    #[error("cannot change {}, which is not open", .0.as_str())]
-    NotOpen(Uri),
+    #[error("cannot change {0}, which is not open")]
+    NotOpen(String),
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tower_lsp::ls_types::Range;
 
     use super::*;
     use crate::text::position::naive::{self, ENCODINGS};
 
-    fn uri(name: &str) -> Uri {
-        format!("file:///{name}").parse().unwrap()
+    const A: &str = "file:///a.rs";
+
+    fn open_as(documents: &Documents, uri: &str, language_id: &str, version: i32, text: &str) {
+        let path = uri.trim_start_matches("file://").into();
+        documents.open(uri, path, language_id.to_owned(), version, text);
     }
 
-    fn open(text: &str) -> (Documents, Uri) {
+    fn open(text: &str) -> Documents {
         let documents = Documents::new();
-        let uri = uri("a.rs");
-        documents.open(uri.clone(), "rust".to_owned(), 1, text);
-        (documents, uri)
+        open_as(&documents, A, "rust", 1, text);
+        documents
     }
 
-    fn snapshot(documents: &Documents, uri: &Uri) -> Snapshot {
+    fn snapshot(documents: &Documents, uri: &str) -> Snapshot {
         let start = Position::new(0, 0);
         documents
             .snapshot(uri, start, PositionEncoding::Utf16)
             .unwrap()
     }
 
-    fn text(documents: &Documents, uri: &Uri) -> String {
+    fn text(documents: &Documents, uri: &str) -> String {
         snapshot(documents, uri).rope.to_string()
     }
 
-    fn event(range: Option<Range>, text: &str) -> TextDocumentContentChangeEvent {
-        TextDocumentContentChangeEvent {
+    fn event(range: Option<Range<Position>>, text: &str) -> Change {
+        Change {
             range,
-            range_length: None,
             text: text.to_owned(),
         }
     }
@@ -292,7 +313,7 @@ mod tests {
     macro_rules! edits {
         ($($(($l1:expr, $c1:expr; $l2:expr, $c2:expr) =>)? $text:literal),* $(,)?) => {
             vec![$(event(
-                None$(.or(Some(Range::new(Position::new($l1, $c1), Position::new($l2, $c2)))))?,
+                None$(.or(Some(Position::new($l1, $c1)..Position::new($l2, $c2))))?,
                 $text,
             )),*]
         };
@@ -301,14 +322,14 @@ mod tests {
     /// Applies edits to one document, a notification at a time, and says what it holds after each.
     macro_rules! story {
         ($encoding:ident, $text:expr, $([$($edits:tt)*] => $expected:expr),* $(,)?) => {{
-            let (documents, uri) = open($text);
+            let documents = open($text);
             let mut version = 1;
             $(
                 version += 1;
                 let edits = edits![$($edits)*];
-                documents.change(&uri, version, edits, PositionEncoding::$encoding).unwrap();
-                assert_eq!(text(&documents, &uri), $expected);
-                assert_eq!(documents.version(&uri), Some(version));
+                documents.change(A, version, edits, PositionEncoding::$encoding).unwrap();
+                assert_eq!(text(&documents, A), $expected);
+                assert_eq!(snapshot(&documents, A).version, version);
             )*
         }};
     }
@@ -374,16 +395,16 @@ mod tests {
             [(1, 0; 1, 1) => "4"] => "1\r\n4",
         );
         // Over and over at the edges of the rope's leaves.
-        let (documents, uri) = open(&"\r".repeat(5_000));
+        let documents = open(&"\r".repeat(5_000));
         for line in (0..5_000).rev() {
             // Behind each `\r`, from the last to the first.
             let edit = edits![(line + 1, 0; line + 1, 0) => "\n"];
             documents
-                .change(&uri, 2, edit, PositionEncoding::Utf16)
+                .change(A, 2, edit, PositionEncoding::Utf16)
                 .unwrap();
         }
-        assert_eq!(text(&documents, &uri), "\r\n".repeat(5_000));
-        let end = documents.snapshot(&uri, Position::new(5_000, 0), PositionEncoding::Utf16);
+        assert_eq!(text(&documents, A), "\r\n".repeat(5_000));
+        let end = documents.snapshot(A, Position::new(5_000, 0), PositionEncoding::Utf16);
         assert_eq!(end.unwrap().offset, 10_000);
     }
 
@@ -401,66 +422,86 @@ mod tests {
 
     #[test]
     fn applies_an_edit_whose_version_goes_backwards() {
-        let (documents, uri) = open("a");
+        let documents = open("a");
         for (version, expected) in [(7, "ba"), (3, "bba"), (3, "bbba"), (i32::MIN, "bbbba")] {
             let edit = edits![(0, 0; 0, 0) => "b"];
             documents
-                .change(&uri, version, edit, PositionEncoding::Utf8)
+                .change(A, version, edit, PositionEncoding::Utf8)
                 .unwrap();
-            assert_eq!(text(&documents, &uri), expected);
-            assert_eq!(documents.version(&uri), Some(version));
+            assert_eq!(text(&documents, A), expected);
+            assert_eq!(snapshot(&documents, A).version, version);
         }
     }
 
     #[test]
     fn knows_only_open_documents() {
-        let (documents, a) = open("a");
-        let b = uri("b.rs");
+        let documents = open("a");
+        let b = "file:///b.rs";
         let start = Position::new(0, 0);
-        let error = documents.change(&b, 2, edits!["x"], PositionEncoding::Utf8);
+        let error = documents.change(b, 2, edits!["x"], PositionEncoding::Utf8);
         let error = error.unwrap_err();
-        assert_eq!(error, ChangeError::NotOpen(b.clone()));
+        assert_eq!(error, ChangeError::NotOpen(b.to_owned()));
         assert_eq!(
             error.to_string(),
             "cannot change file:///b.rs, which is not open"
         );
-        assert_eq!(documents.version(&b), None);
+        assert_eq!(documents.revision(b), None);
         assert!(
             documents
-                .snapshot(&b, start, PositionEncoding::Utf8)
+                .snapshot(b, start, PositionEncoding::Utf8)
                 .is_none()
         );
-        assert!(!documents.close(&b));
+        assert!(!documents.close(b));
 
-        documents.open(b.clone(), "toml".to_owned(), 5, "b");
-        assert_eq!(documents.version(&b), Some(5));
-        assert_eq!(text(&documents, &a), "a");
+        open_as(&documents, b, "toml", 5, "b");
+        assert_eq!(snapshot(&documents, b).version, 5);
+        assert_eq!(text(&documents, A), "a");
 
-        assert!(documents.close(&a));
-        assert!(!documents.close(&a));
-        assert_eq!(documents.version(&a), None);
-        assert_eq!(text(&documents, &b), "b");
+        assert!(documents.close(A));
+        assert!(!documents.close(A));
+        assert_eq!(documents.revision(A), None);
+        assert_eq!(text(&documents, b), "b");
 
         // Opened twice, and opened again once closed.
-        documents.open(b.clone(), "toml".to_owned(), 1, "c");
-        documents.open(a.clone(), "rust".to_owned(), 9, "d");
-        assert_eq!(text(&documents, &b), "c");
-        assert_eq!(documents.version(&b), Some(1));
-        assert_eq!(text(&documents, &a), "d");
+        open_as(&documents, b, "toml", 1, "c");
+        open_as(&documents, A, "rust", 9, "d");
+        assert_eq!(text(&documents, b), "c");
+        assert_eq!(snapshot(&documents, b).version, 1);
+        assert_eq!(text(&documents, A), "d");
+    }
+
+    #[test]
+    fn no_two_states_share_a_revision() {
+        let documents = open("a");
+        let mut seen = vec![documents.revision(A)];
+        documents
+            .change(A, 1, edits!["b"], PositionEncoding::Utf16)
+            .unwrap();
+        seen.push(documents.revision(A));
+        open_as(&documents, A, "rust", 1, "a");
+        seen.push(documents.revision(A));
+        documents.close(A);
+        open_as(&documents, A, "rust", 1, "a");
+        seen.push(documents.revision(A));
+        // Not in another set of documents either.
+        seen.push(open("a").revision(A));
+        let different: std::collections::HashSet<_> = seen.iter().flatten().collect();
+        assert_eq!(different.len(), seen.len(), "{seen:?}");
     }
 
     #[test]
     fn a_snapshot_outlives_what_it_was_taken_of() {
-        let (documents, uri) = open("x😀y");
+        let documents = open("x😀y");
         let snapshot = documents
-            .snapshot(&uri, Position::new(0, 3), PositionEncoding::Utf16)
+            .snapshot(A, Position::new(0, 3), PositionEncoding::Utf16)
             .unwrap();
         documents
-            .change(&uri, 2, edits!["gone"], PositionEncoding::Utf16)
+            .change(A, 2, edits!["gone"], PositionEncoding::Utf16)
             .unwrap();
-        documents.close(&uri);
+        documents.close(A);
 
-        assert_eq!(snapshot.uri, uri);
+        assert_eq!(&*snapshot.uri, A);
+        assert_eq!(snapshot.file_name(), "a.rs");
         assert_eq!(snapshot.version, 1);
         assert_eq!(&*snapshot.language_id, "rust");
         assert_eq!(snapshot.rope, "x😀y");
@@ -469,7 +510,7 @@ mod tests {
 
     #[test]
     fn survives_a_poisoned_lock() {
-        let (documents, uri) = open("a");
+        let documents = open("a");
         std::thread::scope(|scope| {
             let panicked = scope
                 .spawn(|| {
@@ -481,19 +522,19 @@ mod tests {
         });
         assert!(documents.documents.is_poisoned());
         documents
-            .change(&uri, 2, edits!["b"], PositionEncoding::Utf16)
+            .change(A, 2, edits!["b"], PositionEncoding::Utf16)
             .unwrap();
-        assert_eq!(text(&documents, &uri), "b");
+        assert_eq!(text(&documents, A), "b");
     }
 
     #[test]
     fn edits_a_large_text_and_a_long_line() {
         fn check(text: String, position: Position, at: usize) {
             for encoding in ENCODINGS {
-                let (documents, uri) = open(&text);
-                let edit = vec![event(Some(Range::new(position, position)), "!")];
-                documents.change(&uri, 2, edit, encoding).unwrap();
-                let snapshot = documents.snapshot(&uri, position, encoding).unwrap();
+                let documents = open(&text);
+                let edit = vec![event(Some(position..position), "!")];
+                documents.change(A, 2, edit, encoding).unwrap();
+                let snapshot = documents.snapshot(A, position, encoding).unwrap();
                 assert_eq!(snapshot.offset, at);
                 assert_eq!(snapshot.rope.len_bytes(), text.len() + 1);
                 assert!(snapshot.rope.byte_slice(..at) == text[..at]);
@@ -511,19 +552,15 @@ mod tests {
     }
 
     /// A change of one document, as the client would send it.
-    fn change() -> impl Strategy<Value = TextDocumentContentChangeEvent> {
+    fn change() -> impl Strategy<Value = Change> {
         let range = (naive::position(), naive::position());
-        let range = range.prop_map(|(start, end)| Range::new(start, end));
+        let range = range.prop_map(|(start, end)| start..end);
         (prop::option::weighted(0.95, range), naive::text(0..6))
             .prop_map(|(range, text)| event(range, &text))
     }
 
-    fn apply_naively(
-        text: &mut String,
-        change: &TextDocumentContentChangeEvent,
-        encoding: PositionEncoding,
-    ) {
-        match change.range {
+    fn apply_naively(text: &mut String, change: &Change, encoding: PositionEncoding) {
+        match &change.range {
             None => text.clone_from(&change.text),
             Some(range) => {
                 let start = naive::offset(text, range.start, encoding);
@@ -533,23 +570,19 @@ mod tests {
         }
     }
 
-    fn check_against_reference(
-        start: &str,
-        changes: &[TextDocumentContentChangeEvent],
-        encoding: PositionEncoding,
-    ) {
-        let (documents, uri) = open(start);
+    fn check_against_reference(start: &str, changes: &[Change], encoding: PositionEncoding) {
+        let documents = open(start);
         let mut expected = start.to_owned();
         for change in changes {
             apply_naively(&mut expected, change, encoding);
             documents
-                .change(&uri, 1, vec![change.clone()], encoding)
+                .change(A, 1, vec![change.clone()], encoding)
                 .unwrap();
-            assert_eq!(text(&documents, &uri), expected);
+            assert_eq!(text(&documents, A), expected);
         }
         // The edited rope knows where each line starts and ends; what lies between the two is for
         // the tests of the conversion itself.
-        let rope = snapshot(&documents, &uri).rope;
+        let rope = snapshot(&documents, A).rope;
         for (line, (start, content)) in naive::lines(&expected).into_iter().enumerate() {
             let units: u64 = content.chars().map(|it| naive::units(it, encoding)).sum();
             for (character, offset) in [(0, start), (units, start + content.len())] {
@@ -590,7 +623,7 @@ mod tests {
                     change.range = change.range.map(|Range { mut start, mut end }| {
                         start.line = start.line.saturating_add(line);
                         end.line = end.line.saturating_add(line + lines);
-                        Range::new(start, end)
+                        start..end
                     });
                     change
                 })

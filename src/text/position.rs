@@ -8,7 +8,8 @@
 //! line of a megabyte costs no more than a short one.
 
 use ropey::Rope;
-use tower_lsp::ls_types::{Position, PositionEncodingKind};
+pub use tower_lsp::ls_types::Position;
+use tower_lsp::ls_types::PositionEncodingKind;
 
 /// The unit in which [`Position::character`] counts.
 ///
