@@ -19,13 +19,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use evaluation::score;
-use interline::server::settings::{Config, Options};
-use interline::suggest::{Completer, Settings};
+use interline::server::settings::Options;
+use interline::suggest::Completer;
 use interline::tasks::solve::judge::Judge;
 use interline::tasks::solve::problem::Problem;
 use interline::text::context::Trigger;
 use interline::text::document::Documents;
-use interline::text::exclusion::Exclusion;
 use interline::text::language::Language;
 use interline::text::position::{PositionEncoding, position};
 use ropey::Rope;
@@ -94,18 +93,14 @@ struct Typist {
 
 impl Typist {
     fn new(model: Option<String>) -> anyhow::Result<Self> {
-        let config = Config::from(Options {
+        let options = Options {
             model: model.map(Into::into),
             time_limit_ms: Some(60_000),
             ..Options::default()
-        });
-        let (engine, _) = evaluation::engine(config.model.clone())?;
-        let documents = Arc::new(Documents::new());
-        let settings = Settings {
-            config: Arc::new(config),
-            exclusion: Arc::new(Exclusion::new(&[]).map_err(anyhow::Error::msg)?),
-            engine: Arc::new(engine),
         };
+        let engine = Arc::new(evaluation::engine(options.model.clone())?);
+        let documents = Arc::new(Documents::new());
+        let settings = options.suggest(engine).map_err(anyhow::Error::msg)?;
         Ok(Self {
             completer: Completer::new(Arc::clone(&documents), settings),
             documents,

@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use interline::engine::cancel::Cancel;
 use interline::engine::decoder::Decoder;
-use interline::engine::generate::{Limits, Writer, generate};
-use interline::engine::lanes::Lanes;
-use interline::engine::sampler::Sampling;
-use interline::engine::stop::{FinishReason, Scope, StopCriteria};
-use interline::model::onnx::OnnxLm;
+use interline::engine::lanes::{Lanes, Texts};
+use interline::engine::request::{Draws, Limits};
+use interline::engine::stop::{FinishReason, Scope};
 use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use ort::memory::Allocator;
@@ -26,6 +24,9 @@ const TURNS: usize = 15;
 
 /// Tokens of the prompt.
 const PROMPT: usize = 512;
+
+/// Tokens of one pass over it.
+const CHUNK: usize = 64;
 
 /// Texts that are drawn at once.
 const DRAWS: usize = 16;
@@ -98,41 +99,34 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The time in which so many texts are drawn behind the decoder's prompt, each of `WRITTEN` tokens.
-fn draw(
-    model: &mut Model<OnnxLm>,
-    decoder: &Decoder<OnnxLm>,
-    texts: usize,
-) -> anyhow::Result<Duration> {
-    let start = Instant::now();
-    let limits = Limits {
-        max_new_tokens: WRITTEN,
-        time: Duration::MAX,
-    };
-    let draws = (0..texts as u64).map(|seed| Sampling::TopP {
-        temperature: 0.8,
-        top_p: 0.95,
-        seed,
-    });
-    let lm = &model.causal_lm;
-    let scope = Scope::Text;
-    let mut lanes = Lanes::fork(
-        lm,
-        decoder,
-        draws.collect(),
-        texts,
-        Vec::new(),
+/// Texts that go on from a prompt, of `WRITTEN` tokens each, unless the token `end` ends one.
+fn texts(count: usize, scope: Scope, end: &[u32]) -> Texts {
+    Texts {
+        healed: Vec::new(),
+        end: end.to_vec(),
         scope,
-        limits,
-    )?;
-    let mut tokens = 0;
+        suffix: String::new(),
+        limits: Limits {
+            tokens: WRITTEN,
+            time: None,
+        },
+        draws: Draws {
+            count,
+            temperatures: &[80],
+        },
+    }
+}
+
+/// The time in which so many texts are drawn after the decoder's prompt, each of `WRITTEN` tokens.
+fn draw(model: &Model, decoder: &mut Decoder, count: usize) -> anyhow::Result<Duration> {
+    let start = Instant::now();
     // No token ends a text, so that all are of one length.
-    while lanes.step(model, &[], &Cancel::default(), |_, text| {
-        tokens += text.tokens
-    })? {}
+    let mut lanes = Lanes::fork(decoder, texts(count, Scope::Text, &[]), count)?;
+    let mut tokens = 0;
+    while lanes.step(&model.tokenizer, decoder, |_, text| tokens += text.tokens)? {}
     ensure!(
-        tokens >= texts * WRITTEN / 2,
-        "only {tokens} tokens of {texts} texts"
+        tokens >= count * WRITTEN / 2,
+        "only {tokens} tokens of {count} texts"
     );
     Ok(start.elapsed())
 }
@@ -142,10 +136,10 @@ fn main() -> anyhow::Result<()> {
     let mut progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
     let mut runtime = Runtime::load(&options, &mut progress)?;
     let directory = default_directory().context("the default model is not there")?;
-    let mut model = Model::load(&directory, &mut runtime)?;
+    let model = Model::load(&directory, &mut runtime)?;
     let vocabulary = model.tokenizer.len();
     let mut bare = Bare::load(&directory.join("model.onnx"), &runtime, vocabulary)?;
-    let mut decoder = Decoder::new(&model.causal_lm, PROMPT + WRITTEN)?;
+    let mut decoder = Decoder::new(&*model.causal_lm, PROMPT + WRITTEN)?;
 
     // An indented list, so that the model writes on for a while.
     let lines: String = (0..200).map(|n| format!("    value_{n} = {n}\n")).collect();
@@ -158,18 +152,21 @@ fn main() -> anyhow::Result<()> {
     for _ in 0..=TURNS {
         decoder.truncate(0);
         let cancel = Cancel::default();
-        let (done, time) = timed(|| decoder.prefill(&mut model.causal_lm, &prompt, &cancel));
+        let (done, time) = timed(|| decoder.prefill(&prompt, CHUNK, &cancel));
         ensure!(done?.computed == PROMPT, "nothing may be reused here");
         let prefilled = time;
         let prefill = PROMPT as f64 / time.as_secs_f64();
-        let limits = Limits {
-            max_new_tokens: WRITTEN,
-            time: Duration::MAX,
-        };
-        let stop = StopCriteria::new(Scope::Block { indent: 0 }, "");
-        let writer = Writer::new(Vec::new(), Sampling::Greedy, stop, limits);
-        let (written, time) = timed(|| generate(&mut model, &mut decoder, writer, &cancel));
-        let written = written?;
+        let block = texts(1, Scope::Block { indent: 0 }, &model.fim.end);
+        let mut written = None;
+        let (done, time) = timed(|| {
+            let mut lanes = Lanes::in_place(&decoder, block);
+            while lanes.step(&model.tokenizer, &mut decoder, |_, text| {
+                written = Some(text)
+            })? {}
+            anyhow::Ok(())
+        });
+        done?;
+        let written = written.context("a text is written")?;
         ensure!(written.tokens >= WRITTEN / 2, "it wrote only {written:?}");
         // The first token comes from the prefill's logits, and one that ends is not counted.
         let ended = written.finish_reason == FinishReason::End;
@@ -192,10 +189,10 @@ fn main() -> anyhow::Result<()> {
         turns.push((ours, Speed { prefill, decode }));
 
         // The prompt again, for the texts to go on from; nearly all of it is in the cache.
-        decoder.prefill(&mut model.causal_lm, &prompt, &cancel)?;
+        decoder.prefill(&prompt, CHUNK, &cancel)?;
         let (one, many) = (
-            draw(&mut model, &decoder, 1)?,
-            draw(&mut model, &decoder, DRAWS)?,
+            draw(&model, &mut decoder, 1)?,
+            draw(&model, &mut decoder, DRAWS)?,
         );
         let ratio = |many: Duration, one: Duration| many.as_secs_f64() / one.as_secs_f64();
         draws.push(ratio(prefilled + many, prefilled + one));

@@ -15,9 +15,9 @@ use interline::engine::{Engine, EngineState};
 use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use interline::server;
-use interline::server::capabilities::WHY;
 use interline::server::client::Client;
-use interline::server::settings::{Config, Options};
+use interline::server::commands::WHY;
+use interline::server::settings::{EngineOptions, Options};
 use serde_json::{Value, json};
 
 const BURSTS: usize = 40;
@@ -187,7 +187,7 @@ async fn main() -> anyhow::Result<()> {
 
     let (near, far) = tokio::io::duplex(1 << 20);
     let (input, output) = tokio::io::split(far);
-    let start = Arc::new(move |_: &Config| engine.clone());
+    let start = Arc::new(move |_: &EngineOptions| engine.clone());
     let server = tokio::spawn(server::serve(input, output, Options::default(), start));
     let mut client = Client::new(near);
     client

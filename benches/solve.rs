@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use evaluation::score;
 use interline::engine::cancel::Cancel;
-use interline::tasks::Desk;
+use interline::tasks::desk::Desk;
 use interline::tasks::solve::judge::Judge;
 use interline::tasks::solve::problem::Problem;
 use interline::tasks::solve::{self, Trial};
@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     let Some((rows, _)) = evaluation::rows::<Row>(usage)? else {
         return Ok(());
     };
-    let (engine, ready) = evaluation::engine(None)?;
+    let engine = evaluation::engine(None)?;
     let judge = Judge::find(Language::Python)?;
     let (mut total, mut floor, mut greedy) = (0, 0, 0);
     let mut solved = DRAWS.map(|_| 0);
@@ -56,7 +56,6 @@ fn main() -> anyhow::Result<()> {
         let mut observer = |_: interline::tasks::Progress<'_>| {};
         let mut desk = Desk {
             engine: &engine,
-            ready: &ready,
             cancel: &Cancel::default(),
             examples: Vec::new(),
             observer: &mut observer,

@@ -18,11 +18,10 @@ use crate::engine::{Engine, EngineState, Ready};
 use crate::model::{self, Model};
 use crate::runtime::{Provider, Runtime, telemetry};
 use crate::server;
-use crate::server::settings::{Config, Options};
-use crate::suggest::{Completer, Settings};
+use crate::server::settings::{EngineOptions, Options};
+use crate::suggest::Completer;
 use crate::tasks::Task;
 use crate::text::document::Documents;
-use crate::text::exclusion::Exclusion;
 
 /// A language server that writes between your lines: local AI code completion, with no cloud.
 #[derive(Debug, Parser)]
@@ -147,7 +146,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
                 say("waiting for an editor on standard input; see interline --help");
             }
             let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-            let start = Arc::new(|config: &Config| Arc::new(start_engine(config)));
+            let start = Arc::new(|options: &EngineOptions| Arc::new(start_engine(options)));
             Ok(server::serve(input, output, options, start).await)
         }
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
@@ -174,10 +173,12 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "interline: {what}");
 }
 
-/// Starts the engine for `config`. What it fetches is said on standard error.
-fn start_engine(config: &Config) -> Engine {
-    let options = config.runtime.clone();
-    let directory = config.model.clone();
+/// Starts the engine. What it fetches is said on standard error.
+fn start_engine(options: &EngineOptions) -> Engine {
+    let EngineOptions {
+        model: directory,
+        runtime: options,
+    } = options.clone();
     Engine::spawn(move |set_state| {
         let mut progress = |what: &str| {
             set_state(what);
@@ -193,17 +194,12 @@ fn start_engine(config: &Config) -> Engine {
 
 /// A completer as the server has it, and its engine once it is ready.
 async fn ready_completer(
-    config: Config,
+    options: &Options,
     documents: Arc<Documents>,
 ) -> anyhow::Result<(Completer, Ready)> {
-    let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
-    let engine = Arc::new(start_engine(&config));
+    let engine = Arc::new(start_engine(&options.engine()));
     let ready = ready(&engine).await?;
-    let settings = Settings {
-        config: Arc::new(config),
-        exclusion: Arc::new(exclusion),
-        engine,
-    };
+    let settings = options.suggest(engine).map_err(anyhow::Error::msg)?;
     Ok((Completer::new(documents, settings), ready))
 }
 

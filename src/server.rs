@@ -16,6 +16,7 @@ pub mod client_process;
 pub mod commands;
 pub mod items;
 pub mod messages;
+pub mod outcome;
 mod perform;
 pub mod settings;
 pub mod status;
@@ -25,7 +26,7 @@ mod tests;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -42,26 +43,25 @@ use tower_lsp::ls_types::{
 use tower_lsp::{Client, LanguageServer, LspService};
 
 use crate::engine::{Engine, EngineState};
-use crate::server::capabilities::{ACCEPT, DOCUMENT_TEXT, WHY, initialize_result};
-use crate::server::commands::COMMANDS;
+use crate::server::capabilities::initialize_result;
+use crate::server::commands::Command;
 use crate::server::items::{
     DidPartiallyAcceptCompletionParams, DidShowCompletionParams, NoRange, inline_items, menu_items,
     request_id,
 };
-use crate::server::settings::{Config, Options};
+use crate::server::settings::{Addressee, EngineOptions, Options, Sent};
 use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
 use crate::suggest::record::{Acceptance, Silence};
-use crate::suggest::{Completer, Completions, Settings};
+use crate::suggest::{Completer, Completions};
 use crate::text::context::Trigger;
 use crate::text::document::{self, Change, Documents, Snapshot};
-use crate::text::exclusion::Exclusion;
 use crate::text::position::{self, PositionEncoding};
 
 /// Handlers at once. A client that never cancels and types fast has some tens of requests open.
 const CONCURRENCY: usize = 256;
 
-/// Starts the engine that a configuration asks for.
-pub type StartEngine = Arc<dyn Fn(&Config) -> Arc<Engine> + Send + Sync>;
+/// Starts the engine that the settings ask for.
+pub type StartEngine = Arc<dyn Fn(&EngineOptions) -> Arc<Engine> + Send + Sync>;
 
 /// Serves one client until it says `exit`, its end closes, or its process is gone. Answers whether
 /// it said `shutdown` before.
@@ -74,6 +74,8 @@ where
     let (service, socket) = LspService::build(|client| Server {
         client,
         options,
+        configured: Mutex::default(),
+        unknown: Mutex::default(),
         start_engine,
         end: end.clone(),
         documents: Arc::default(),
@@ -118,6 +120,9 @@ struct Server {
     client: Client,
     /// What the command line says; the client's word counts more.
     options: Options,
+    configured: Mutex<Configured>,
+    /// Settings that the user will be told are unknown.
+    unknown: Mutex<Vec<String>>,
     start_engine: StartEngine,
     end: Arc<End>,
     documents: Arc<Documents>,
@@ -125,6 +130,13 @@ struct Server {
     /// The status of the file at hand, if nothing is ever shown in it, as the client was told.
     inactive: Arc<Mutex<Option<Status>>>,
     running: Arc<perform::Running>,
+}
+
+/// The settings that hold.
+#[derive(Clone, Default)]
+struct Configured {
+    sent: Sent,
+    options: Options,
 }
 
 /// What `initialize` decides.
@@ -156,25 +168,39 @@ impl Server {
         self.session.get().ok_or_else(Error::internal_error)
     }
 
-    fn settings(
+    /// The settings after a client's message, and the names in it that are unknown. They hold once
+    /// they are [kept](Self::keep).
+    fn configured(
         &self,
-        options: Options,
-        current: Option<Settings>,
-    ) -> std::result::Result<Settings, String> {
-        let config = Config::from(options);
-        let exclusion = Exclusion::new(&config.excluded_files)?;
-        let same = |current: &Settings| {
-            current.config.model == config.model && current.config.runtime == config.runtime
-        };
-        let engine = match current.filter(same) {
-            Some(current) => current.engine,
-            None => (self.start_engine)(&config),
-        };
-        Ok(Settings {
-            config: Arc::new(config),
-            exclusion: Arc::new(exclusion),
-            engine,
-        })
+        message: Value,
+        addressee: Addressee,
+    ) -> std::result::Result<(Configured, Vec<String>), String> {
+        let mut sent = self.lock_configured().sent.clone();
+        let unknown = sent.take(message, addressee);
+        let options = sent.options()?.or(self.options.clone());
+        // A pattern that is no glob is told now.
+        options.exclusion()?;
+        Ok((Configured { sent, options }, unknown))
+    }
+
+    fn keep(&self, configured: Configured) {
+        *self.lock_configured() = configured;
+    }
+
+    fn lock_configured(&self) -> MutexGuard<'_, Configured> {
+        self.configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the user of settings that are not ours.
+    async fn warn_unknown(&self, unknown: Vec<String>) {
+        for name in unknown {
+            let problem = format!("Interline does not know the setting `{name}`, and ignores it");
+            self.client
+                .show_message(MessageType::WARNING, problem)
+                .await;
+        }
     }
 
     /// Tells the client of the engine's state, now and at each change until the engine ends.
@@ -332,11 +358,15 @@ impl LanguageServer for Server {
         let client = params.client_info.as_ref();
         let no_range = NoRange::of_client(client.map(|client| client.name.as_str()));
 
-        let sent = Options::from_json(params.initialization_options.unwrap_or_default());
-        let settings = sent
-            .and_then(|sent| self.settings(sent.or(self.options.clone()), None))
+        let message = params.initialization_options.unwrap_or_default();
+        let (configured, unknown) = self
+            .configured(message, Addressee::Us)
             .map_err(Error::invalid_params)?;
-        self.follow(&settings.engine);
+        let engine = (self.start_engine)(&configured.options.engine());
+        let settings = configured.options.suggest(engine.clone());
+        let settings = settings.map_err(Error::invalid_params)?;
+        self.keep(configured);
+        self.follow(&engine);
         let completer = Completer::new(self.documents.clone(), settings);
         if self
             .session
@@ -358,10 +388,16 @@ impl LanguageServer for Server {
                 end.client_gone.notify_one();
             });
         }
+        *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = unknown;
         Ok(initialize_result(encoding))
     }
 
-    async fn initialized(&self, _: InitializedParams) {}
+    /// Before this the client takes no messages.
+    async fn initialized(&self, _: InitializedParams) {
+        let unknown =
+            std::mem::take(&mut *self.unknown.lock().unwrap_or_else(PoisonError::into_inner));
+        self.warn_unknown(unknown).await;
+    }
 
     async fn shutdown(&self) -> Result<()> {
         self.end.shut_down.store(true, Ordering::Relaxed);
@@ -410,16 +446,33 @@ impl LanguageServer for Server {
 
     async fn did_change_configuration(&self, params: DidChangeConfigurationParams) {
         let Ok(session) = self.session() else { return };
-        let current = session.completer.settings();
-        let settings = Options::from_json(params.settings)
-            .and_then(|sent| self.settings(sent.or(self.options.clone()), Some(current.clone())));
-        match settings {
-            Ok(settings) => {
-                if !Arc::ptr_eq(&settings.engine, &current.engine) {
-                    self.follow(&settings.engine);
+        let applied = self
+            .configured(params.settings, Addressee::AnyServer)
+            .and_then(|(configured, unknown)| {
+                let before = self.lock_configured().options.clone();
+                let options = &configured.options;
+                if before == *options {
+                    self.keep(configured);
+                    return Ok(unknown);
+                }
+                let same_engine = before.engine() == options.engine();
+                let engine = match same_engine {
+                    true => session.completer.settings().engine.clone(),
+                    false => (self.start_engine)(&options.engine()),
+                };
+                let settings = options.suggest(engine.clone())?;
+                if !same_engine || before.excluded_files != options.excluded_files {
+                    self.running.cancel_all();
                 }
                 session.completer.configure(settings);
-            }
+                if !same_engine {
+                    self.follow(&engine);
+                }
+                self.keep(configured);
+                Ok(unknown)
+            });
+        match applied {
+            Ok(unknown) => self.warn_unknown(unknown).await,
             Err(problem) => {
                 let problem = format!("Interline keeps its settings: {problem}");
                 self.client
@@ -442,30 +495,25 @@ impl LanguageServer for Server {
     }
 
     async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<Value>> {
-        match params.command.as_str() {
-            ACCEPT => {
-                let id = params.arguments.first().and_then(Value::as_u64);
-                self.accept(id, Acceptance::Whole);
+        let command = Command::read(&params.command, params.arguments);
+        match command.map_err(Error::invalid_params)? {
+            Command::Accept(id) => {
+                self.accept(Some(id), Acceptance::Whole);
                 Ok(None)
             }
-            WHY => {
+            Command::Why(count) => {
                 let mut records = self.session()?.completer.records();
-                if let Some(count) = params.arguments.first().and_then(Value::as_u64) {
-                    records.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-                }
+                records.truncate(count.unwrap_or(usize::MAX));
                 Ok(serde_json::to_value(records).ok())
             }
-            DOCUMENT_TEXT => {
-                let uri = params.arguments.into_iter().next();
-                let uri: Option<Uri> = uri.and_then(|uri| serde_json::from_value(uri).ok());
-                let uri = uri.ok_or_else(|| {
-                    Error::invalid_params(format!("{DOCUMENT_TEXT} takes a document's URI"))
-                })?;
+            Command::DocumentText(uri) => {
                 let text = self.documents.text(uri.as_str());
                 Ok(text.map(|text| text.to_string().into()))
             }
-            command if COMMANDS.contains(&command) => self.perform(params).await,
-            other => Err(Error::invalid_params(format!("unknown command {other:?}"))),
+            Command::Task(kind, arguments) => {
+                let token = params.work_done_progress_params.work_done_token;
+                self.perform(kind, arguments, token).await
+            }
         }
     }
 

@@ -9,21 +9,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::cancel::Cancel;
-use crate::engine::generate::Limits;
-use crate::engine::prompt::Hole;
-use crate::engine::{Engine, EngineError, EngineState, Request, Stats};
-use crate::server::settings::Config;
+use crate::engine::request::{
+    Draws, Event, Generation, Hole, Input, Limits, Priority, Request, Stats,
+};
+use crate::engine::{Engine, EngineError, EngineState, Ready};
 use crate::text::context::{Context, Trigger};
 use crate::text::document::{Documents, Snapshot};
 use crate::text::exclusion::Exclusion;
 use cache::CompletionCache;
-use filters::postprocess;
+use filters::filtered;
 use record::{Acceptance, Outcome, Record, Records, Silence};
 
-/// Texts drawn at an explicit request.
-const CANDIDATES: usize = 3;
+/// An invoked completion draws three texts.
+const INVOKED: Draws = Draws {
+    count: 3,
+    temperatures: &[80],
+};
 
-/// An explicit request may take this long, for the user waits for it.
+/// An invoked completion may take this many times a line's time, and not less than
+/// [`INVOKED_TIME`], for the user waits for it.
+const INVOKED_LINES: u32 = 4;
+
+/// See [`INVOKED_LINES`].
 const INVOKED_TIME: Duration = Duration::from_secs(3);
 
 /// What is shown at the cursor, the best first.
@@ -39,20 +46,27 @@ pub struct Completions {
 #[derive(Debug)]
 pub struct Completer {
     documents: Arc<Documents>,
-    settings: Mutex<Settings>,
+    settings: Mutex<Arc<Settings>>,
     cache: Mutex<CompletionCache>,
     running: Mutex<HashMap<String, Cancel>>,
     records: Mutex<Records>,
 }
 
-/// What holds until the configuration changes.
+/// What holds until the settings change.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The files it excludes.
+    /// Whether anything is shown at all.
+    pub enabled: bool,
+    /// Languages, by the editor's identifier, in which nothing is shown.
+    pub disabled_languages: Vec<String>,
+    /// Files that are never shown to the model.
     pub exclusion: Arc<Exclusion>,
-    /// The engine it leads to.
+    /// The longest automatic completion, in tokens. An invoked one may be twice as long.
+    pub max_new_tokens: usize,
+    /// How long an automatic completion may be written. `None`: a line's time, as the engine
+    /// measured it.
+    pub time_limit: Option<Duration>,
+    /// The engine.
     pub engine: Arc<Engine>,
 }
 
@@ -63,16 +77,29 @@ impl Settings {
     ///
     /// The rule against it.
     pub fn permit(&self, snapshot: &Snapshot) -> Result<(), Silence> {
-        if !self.config.enabled {
+        if !self.enabled {
             return Err(Silence::Disabled(""));
         }
-        let disabled = &self.config.disabled_languages;
+        let disabled = &self.disabled_languages;
         if disabled.iter().any(|name| **name == *snapshot.language_id) {
             return Err(Silence::Disabled(" for this language"));
         }
         match self.exclusion.of(&snapshot.path) {
             Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
             None => Ok(()),
+        }
+    }
+
+    fn limits(&self, trigger: Trigger, ready: &Ready) -> Limits {
+        match trigger {
+            Trigger::Automatic => Limits {
+                tokens: self.max_new_tokens,
+                time: Some(self.time_limit.unwrap_or(ready.line_time)),
+            },
+            Trigger::Invoked => Limits {
+                tokens: 2 * self.max_new_tokens,
+                time: Some(INVOKED_TIME.max(INVOKED_LINES * ready.line_time)),
+            },
         }
     }
 }
@@ -83,22 +110,26 @@ impl Completer {
     pub fn new(documents: Arc<Documents>, settings: Settings) -> Self {
         Self {
             documents,
-            settings: Mutex::new(settings),
+            settings: Mutex::new(Arc::new(settings)),
             cache: Mutex::default(),
             running: Mutex::default(),
             records: Mutex::default(),
         }
     }
 
-    /// Takes other settings, for the requests to come.
+    /// Takes other settings. Requests under way end: what they would show was decided by the old
+    /// ones.
     pub fn configure(&self, settings: Settings) {
-        *lock(&self.settings) = settings;
+        *lock(&self.settings) = Arc::new(settings);
+        for (_, cancel) in lock(&self.running).drain() {
+            cancel.cancel();
+        }
         lock(&self.cache).clear();
     }
 
     /// The settings that hold.
     #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Arc<Settings> {
         lock(&self.settings).clone()
     }
 
@@ -172,42 +203,38 @@ impl Completer {
             record.outcome = Outcome::TypedThrough(texts.len());
             return Ok(texts);
         }
-        match &*settings.engine.state().borrow() {
-            EngineState::Ready(_) => {}
+        let ready = match &*settings.engine.state().borrow() {
+            EngineState::Ready(ready) => ready.clone(),
             EngineState::Loading(what) => return Err(Silence::Loading(what.clone())),
             EngineState::Failed(problem) => return Err(Silence::NoModel(problem.clone())),
-        }
+        };
         let request = Request {
-            hole: Hole {
+            input: Input::Hole(Hole {
                 file_name: context.file_name.clone(),
                 prefix: context.prefix.clone(),
                 prefix_start: context.prefix_start,
+                carriage_returns: context.carriage_returns.clone(),
                 suffix: context.suffix.clone(),
-            },
+            }),
+            parts: Vec::new(),
             scope: context.scope,
-            limits: limits(&settings.config, trigger),
-            candidates: match trigger {
-                Trigger::Automatic => 1,
-                Trigger::Invoked => CANDIDATES,
+            limits: settings.limits(trigger, &ready),
+            draws: match trigger {
+                Trigger::Automatic => Draws::GREEDY,
+                Trigger::Invoked => INVOKED,
             },
-            cancel: cancel.clone(),
+            priority: match trigger {
+                Trigger::Automatic => Priority::Keystroke,
+                Trigger::Invoked => Priority::Invoked,
+            },
+            cancel,
+            echo: false,
         };
-        let response = settings
-            .engine
-            .generate(request)
-            .await
-            .map_err(|error| match error {
-                EngineError::Superseded => Silence::Superseded,
-                error => Silence::Failed(error.to_string()),
-            })?;
-        record.stats = response.stats;
-        if cancel.is_cancelled() {
-            return Err(Silence::Superseded);
-        }
+        let generations = self.generations(&settings, request, record).await?;
         let mut texts: Vec<String> = Vec::new();
         let mut dropped = None;
-        for generation in response.generations {
-            match postprocess(generation.text, &context) {
+        for generation in generations {
+            match filtered(generation.text, &context) {
                 Ok(text) if !texts.contains(&text) => texts.push(text),
                 Ok(_) => {}
                 Err(rule) => dropped = dropped.or(Some(rule)),
@@ -219,6 +246,43 @@ impl Completer {
         lock(&self.cache).put(uri, &context, trigger, texts.clone());
         record.outcome = Outcome::Written(texts.len());
         Ok(texts)
+    }
+
+    /// What the model writes, in the order of its draws.
+    async fn generations(
+        &self,
+        settings: &Arc<Settings>,
+        request: Request,
+        record: &mut Record,
+    ) -> Result<Vec<Generation>, Silence> {
+        let cancel = request.cancel.clone();
+        // Dropped with this future, they cancel the request.
+        let mut events = settings.engine.submit(request);
+        let mut drawn = Vec::new();
+        let ended = loop {
+            match events.next().await {
+                Some(Event::Drawn(draw, generation)) => drawn.push((draw, generation)),
+                Some(Event::Finished(stats)) => break Ok(stats),
+                Some(Event::Failed(error)) => break Err(error),
+                Some(Event::Started(_) | Event::Text(_)) => {}
+                None => break Err(EngineError::Ended),
+            }
+        };
+        if !Arc::ptr_eq(settings, &self.settings()) {
+            return Err(Silence::Reconfigured);
+        }
+        record.stats = ended.map_err(|error| match error {
+            EngineError::Superseded | EngineError::Cancelled => Silence::Superseded,
+            error => Silence::Failed(error.to_string()),
+        })?;
+        if cancel.is_cancelled() {
+            return Err(Silence::Superseded);
+        }
+        drawn.sort_by_key(|(draw, _)| *draw);
+        Ok(drawn
+            .into_iter()
+            .map(|(_, generation)| generation)
+            .collect())
     }
 
     /// Notes what the user did with what request `id` showed.
@@ -251,19 +315,6 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.record.total = self.start.elapsed();
         lock(&self.completer.records).end(self.record.clone());
-    }
-}
-
-fn limits(config: &Config, trigger: Trigger) -> Limits {
-    match trigger {
-        Trigger::Automatic => Limits {
-            max_new_tokens: config.max_new_tokens,
-            time: Duration::from_millis(config.time_limit_ms),
-        },
-        Trigger::Invoked => Limits {
-            max_new_tokens: 2 * config.max_new_tokens,
-            time: INVOKED_TIME,
-        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use interline::engine::{Engine, EngineState, Ready};
+use interline::engine::{Engine, EngineState};
 use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ pub(crate) fn rows<Row: DeserializeOwned>(
 }
 
 /// An engine with the model of a folder, or the default model, once it can answer.
-pub(crate) fn engine(model: Option<PathBuf>) -> anyhow::Result<(Engine, Ready)> {
+pub(crate) fn engine(model: Option<PathBuf>) -> anyhow::Result<Engine> {
     let engine = Engine::spawn(move |_| {
         let directory = model.or_else(default_directory);
         let directory = directory.context("the default model is not there")?;
@@ -44,7 +44,7 @@ pub(crate) fn engine(model: Option<PathBuf>) -> anyhow::Result<(Engine, Ready)> 
     loop {
         let state = engine.state().borrow().clone();
         match state {
-            EngineState::Ready(ready) => return Ok((engine, ready)),
+            EngineState::Ready(_) => return Ok(engine),
             EngineState::Failed(problem) => bail!(problem),
             EngineState::Loading(_) => std::thread::yield_now(),
         }

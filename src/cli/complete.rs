@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::ready_completer;
-use crate::server::settings::{Config, Options};
+use crate::server::settings::Options;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::position::{Position, PositionEncoding};
@@ -78,7 +78,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         file.display()
     );
 
-    let (completer, _) = ready_completer(Config::from(options), documents).await?;
+    let (completer, _) = ready_completer(&options, documents).await?;
     let answer = completer.complete(&snapshot, Trigger::Automatic).await;
     let texts = answer
         .as_ref()

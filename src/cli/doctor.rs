@@ -4,15 +4,15 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use sha2::{Digest, Sha256};
 
-use super::{Config, Options, ready_completer, say};
+use super::ready_completer;
+use crate::engine::Ready;
 use crate::model;
-use crate::model::fim_template::FimTemplate;
 use crate::model::manifest::Manifest;
-use crate::model::tokenizer::Tokenizer;
-use crate::runtime::Runtime;
+use crate::server::settings::Options;
+use crate::suggest::Completer;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::position::{Position, PositionEncoding};
@@ -20,27 +20,41 @@ use crate::text::position::{Position, PositionEncoding};
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";
 
-/// Answers whether all is well.
+/// Answers whether all is well. What runs the model is what the server would use: the engine is the
+/// same, and tells of itself.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
-    let config = Config::from(options);
-    let directory = config.model.clone().or_else(model::default_directory);
+    let directory = options.model.clone().or_else(model::default_directory);
     let directory = directory.context("there is no model folder; name one with --model");
+    let mut healthy = report("model", directory.and_then(|directory| files(&directory)));
 
-    let mut healthy = report("runtime", runtime(&config));
-    let model = directory.and_then(|directory| {
-        let summary = files(&directory)?;
-        Ok((directory, summary))
-    });
-    match model {
-        Ok((directory, summary)) => {
-            healthy &= report("model", Ok(summary));
-            healthy &= report("template", template(&directory));
-        }
-        Err(error) => healthy &= report("model", Err(error)),
-    }
-    if healthy {
-        healthy &= report("completion", completion(config).await);
-    }
+    let documents = Arc::new(Documents::new());
+    let (completer, ready) = match ready_completer(&options, documents.clone()).await {
+        Ok(both) => both,
+        Err(error) => return Ok(report("engine", Err(error))),
+    };
+    let Ready {
+        runs_on,
+        prompt_format,
+        prompt_tokens,
+        chunk_tokens,
+        lanes,
+        line_time,
+        prefill_speed,
+        decode_speed,
+        ..
+    } = ready;
+    healthy &= report("runtime", Ok(runs_on));
+    healthy &= report("prompt", Ok(prompt_format));
+    healthy &= report(
+        "speed",
+        Ok(format!(
+            "reads {prefill_speed:.0} and writes {decode_speed:.0} tokens a second; prompts of up to \
+             {prompt_tokens} tokens in passes of {chunk_tokens}, {lanes} texts at once, {} ms for a \
+             completion",
+            line_time.as_millis()
+        )),
+    );
+    healthy &= report("completion", completion(&completer, &documents).await);
     Ok(healthy)
 }
 
@@ -53,20 +67,6 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
     // Nobody is left to tell if standard output is closed.
     let _ = writeln!(out, "{mark} {what:<10} {text}");
     result.is_ok()
-}
-
-fn runtime(config: &Config) -> anyhow::Result<String> {
-    let runtime = Runtime::load(&config.runtime, &mut say)?;
-    let mut summary = format!(
-        "ONNX Runtime {} on {} from {}",
-        runtime.version,
-        runtime.provider,
-        runtime.path.display()
-    );
-    if let Some(reason) = &runtime.fallback {
-        summary.push_str(&format!(" (not on the GPU: {reason})"));
-    }
-    Ok(summary)
 }
 
 /// Checks the model's files against its `SHA256SUMS`, where it has them.
@@ -104,40 +104,13 @@ fn files(directory: &Path) -> anyhow::Result<String> {
     ))
 }
 
-/// The prompt format's tokens are one id each, and text that looks like them is text.
-fn template(directory: &Path) -> anyhow::Result<String> {
-    let manifest = Manifest::read(directory)?;
-    let tokenizer = Tokenizer::load(&directory.join(&manifest.tokenizer))?;
-    let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())?;
-    if let Some(described) = &manifest.fim {
-        let ids = tokenizer.encode(&described.middle);
-        if ids.contains(&fim.middle) {
-            bail!(
-                "the text {:?} in a file would end the prompt",
-                described.middle
-            );
-        }
-    }
-    Ok(format!(
-        "{:?} with prefix {}, suffix {}, middle {}",
-        fim.order, fim.prefix, fim.suffix, fim.middle
-    ))
-}
-
-async fn completion(config: Config) -> anyhow::Result<String> {
-    let documents = Arc::new(Documents::new());
+async fn completion(completer: &Completer, documents: &Documents) -> anyhow::Result<String> {
     let uri = "untitled:smoke.py";
     documents.open(uri, "smoke.py".into(), "python".to_owned(), 0, SMOKE_TEST);
     let end = Position::new(u32::MAX, 0);
     let snapshot = documents.snapshot(uri, end, PositionEncoding::Utf16);
     let snapshot = snapshot.context("the document is not open")?;
-    let (completer, ready) = ready_completer(config, documents).await?;
     let completions = completer.complete(&snapshot, Trigger::Automatic).await?;
-    Ok(format!(
-        "`return {}`; reads {:.0} and writes {:.0} tokens a second, prompts of up to {} tokens",
-        completions.texts.first().map_or("", String::as_str),
-        ready.prefill_speed,
-        ready.decode_speed,
-        ready.prompt_tokens
-    ))
+    let text = completions.texts.first().map_or("", String::as_str);
+    Ok(format!("`return {text}`"))
 }

@@ -1,26 +1,32 @@
-//! `interline replay FILE`: types a file through the real server and says what each keystroke costs.
+//! `interline replay FILE`: types a file, or functions in the middle of it, through the real server,
+//! and says what each keystroke costs.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::complete::language_id;
 use super::{ready, start_engine};
 use crate::server;
-use crate::server::capabilities::WHY;
 use crate::server::client::{Client, file_uri};
-use crate::server::settings::{Config, Options};
+use crate::server::commands::WHY;
+use crate::server::settings::{EngineOptions, Options};
+use crate::text::language::Language;
+use crate::text::syntax::{ItemKind, Parsed};
 
 /// The arguments of `interline replay`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The file that is typed, from its first character to its last
     file: PathBuf,
+    /// Type the bodies of this many functions instead, each within the rest of the file
+    #[arg(long, value_name = "N")]
+    functions: Option<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -91,15 +97,23 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let file = &arguments.file;
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read {} as text", file.display()))?;
-    let engine = Arc::new(start_engine(&Config::from(options.clone())));
+    let typings = match arguments.functions {
+        None => vec![Typing {
+            before: "",
+            typed: &text,
+            after: "",
+        }],
+        Some(count) => functions(file, &text, count)?,
+    };
+    let engine = Arc::new(start_engine(&options.engine()));
     ready(&engine).await?;
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
-    let start = Arc::new(move |_: &Config| engine.clone());
+    let start = Arc::new(move |_: &EngineOptions| engine.clone());
     let server = tokio::spawn(server::serve(input, output, options, start));
     let absolute = std::path::absolute(file)?;
     let uri = file_uri(&absolute).with_context(|| format!("{} has no URI", absolute.display()))?;
-    let keystrokes = type_through(Client::new(near), &uri, language_id(file), &text).await?;
+    let keystrokes = type_through(Client::new(near), &uri, language_id(file), &typings).await?;
     server.await?;
     let summary = summarize(&keystrokes);
     let mut out = std::io::stdout().lock();
@@ -111,63 +125,124 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     Ok(true)
 }
 
+/// A text that is typed between two others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Typing<'a> {
+    before: &'a str,
+    typed: &'a str,
+    after: &'a str,
+}
+
+/// The bodies of `count` functions at most, from all over the file, each between what stands before
+/// and after it.
+fn functions<'a>(file: &Path, text: &'a str, count: usize) -> anyhow::Result<Vec<Typing<'a>>> {
+    let language = Language::of_file(file)
+        .with_context(|| format!("the language of {} is not known", file.display()))?;
+    let parsed = Parsed::new(text, language);
+    let lines = text.match_indices('\n').map(|(end, _)| end + 1);
+    let enclosing = lines.filter_map(|start| parsed.item_at(start));
+    let functions = enclosing.filter(|item| item.kind == ItemKind::Function);
+    let mut bodies: Vec<_> = functions.filter_map(|function| function.body).collect();
+    bodies.sort_unstable_by_key(|body| body.start);
+    bodies.dedup();
+    ensure!(
+        !bodies.is_empty() && count > 0,
+        "there is no function to type in {}",
+        file.display()
+    );
+    let step = bodies.len().div_ceil(count);
+    let chosen = bodies.into_iter().step_by(step).map(|body| Typing {
+        before: &text[..body.start],
+        typed: &text[body.clone()],
+        after: &text[body.end..],
+    });
+    Ok(chosen.collect())
+}
+
 async fn type_through(
     mut client: Client,
     uri: &str,
     language: &str,
-    text: &str,
+    typings: &[Typing<'_>],
 ) -> anyhow::Result<Vec<Keystroke>> {
     client
         .request("initialize", json!({"capabilities": {}}))
         .await?;
     client.notify("initialized", json!({})).await?;
-    let document = json!({"uri": uri, "languageId": language, "version": 0, "text": ""});
-    client
-        .notify("textDocument/didOpen", json!({"textDocument": document}))
-        .await?;
     let mut keystrokes = Vec::new();
-    let (mut line, mut character) = (0, 0);
-    for (version, typed) in (1..).zip(text.chars()) {
-        let from = json!({"line": line, "character": character});
-        match typed {
-            '\n' => (line, character) = (line + 1, 0),
-            _ => character += typed.len_utf16(),
+    let mut version = 0;
+    for Typing {
+        before,
+        typed,
+        after,
+    } in typings
+    {
+        version += 1;
+        let text = format!("{before}{after}");
+        let document =
+            json!({"uri": uri, "languageId": language, "version": version, "text": text});
+        client
+            .notify("textDocument/didOpen", json!({"textDocument": document}))
+            .await?;
+        let mut line = before.matches('\n').count();
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        let mut character = last.encode_utf16().count();
+        for typed in typed.chars() {
+            version += 1;
+            let from = json!({"line": line, "character": character});
+            match typed {
+                '\n' => (line, character) = (line + 1, 0),
+                _ => character += typed.len_utf16(),
+            }
+            let to = json!({"line": line, "character": character});
+            keystrokes.push(keystroke(&mut client, uri, version, [from, to], typed).await?);
         }
-        let to = json!({"line": line, "character": character});
-        let change = json!({
-            "jsonrpc": "2.0", "method": "textDocument/didChange", "params": {
-                "textDocument": {"uri": uri, "version": version},
-                "contentChanges": [{"range": {"start": from, "end": from}, "text": typed}],
-            },
-        });
-        let (id, request) = client.prepare(
-            "textDocument/inlineCompletion",
-            json!({
-                "textDocument": {"uri": uri}, "position": to, "context": {"triggerKind": 2},
-            }),
-        );
-        let bytes = [Client::frame(&change), Client::frame(&request)].concat();
-        let start = Instant::now();
-        client.send_raw(&bytes).await?;
-        let answer = client.answer(id).await?;
-        let elapsed = start.elapsed();
-        let why = json!({"command": WHY, "arguments": [1]});
-        let record = client.request("workspace/executeCommand", why).await?[0].take();
-        let count = |name: &str| record[name].as_u64().unwrap_or_default() as usize;
-        let model = record["modelMs"].as_f64().unwrap_or_default() / 1e3;
-        let items = answer["result"]["items"].as_array();
-        keystrokes.push(Keystroke {
-            answer: elapsed,
-            model: Duration::from_secs_f64(model),
-            computed: count("computed"),
-            reused: count("reused"),
-            shown: items.is_some_and(|items| !items.is_empty()),
-            asked: count("computed") > 0,
-        });
+        let closed = json!({"textDocument": {"uri": uri}});
+        client.notify("textDocument/didClose", closed).await?;
     }
     client.request("shutdown", Value::Null).await?;
     client.notify("exit", Value::Null).await?;
     Ok(keystrokes)
+}
+
+/// Types one character, from the first position to the second, and asks for ghost text there.
+async fn keystroke(
+    client: &mut Client,
+    uri: &str,
+    version: i32,
+    [from, to]: [Value; 2],
+    typed: char,
+) -> anyhow::Result<Keystroke> {
+    let change = json!({
+        "jsonrpc": "2.0", "method": "textDocument/didChange", "params": {
+            "textDocument": {"uri": uri, "version": version},
+            "contentChanges": [{"range": {"start": from, "end": from}, "text": typed}],
+        },
+    });
+    let (id, request) = client.prepare(
+        "textDocument/inlineCompletion",
+        json!({
+            "textDocument": {"uri": uri}, "position": to, "context": {"triggerKind": 2},
+        }),
+    );
+    let bytes = [Client::frame(&change), Client::frame(&request)].concat();
+    let start = Instant::now();
+    client.send_raw(&bytes).await?;
+    let answer = client.answer(id).await?;
+    let elapsed = start.elapsed();
+    let why = json!({"command": WHY, "arguments": [1]});
+    let record = client.request("workspace/executeCommand", why).await?[0].take();
+    let count = |name: &str| record[name].as_u64().unwrap_or_default() as usize;
+    let model = record["modelMs"].as_f64().unwrap_or_default() / 1e3;
+    let items = answer["result"]["items"].as_array();
+    Ok(Keystroke {
+        answer: elapsed,
+        model: Duration::from_secs_f64(model),
+        computed: count("computed"),
+        reused: count("reused"),
+        shown: items.is_some_and(|items| !items.is_empty()),
+        asked: count("computed") > 0,
+    })
 }
 
 fn summarize(keystrokes: &[Keystroke]) -> Summary {
@@ -222,6 +297,27 @@ fn print(summary: &Summary, out: &mut impl Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_are_typed_between_their_surroundings() {
+        let text = "import a\n\n\nclass B:\n    def c(self):\n        return 1\n\n    def d(self):\n        return 2\n\n\ndef e():\n    return 3\n";
+        let typed = |count| -> Vec<&str> {
+            let typings = functions(Path::new("a.py"), text, count).unwrap();
+            for Typing {
+                before,
+                typed,
+                after,
+            } in &typings
+            {
+                assert_eq!(format!("{before}{typed}{after}"), text);
+            }
+            typings.iter().map(|typing| typing.typed).collect()
+        };
+        assert_eq!(typed(9), ["return 1", "return 2", "return 3"]);
+        assert_eq!(typed(2), ["return 1", "return 3"]);
+        let error = functions(Path::new("a.py"), "a = 1\n", 1).unwrap_err();
+        assert_eq!(error.to_string(), "there is no function to type in a.py");
+    }
 
     #[test]
     fn percentiles_are_nearest_ranks() {

@@ -8,10 +8,10 @@ use anyhow::{Context as _, ensure};
 
 use super::{ready, say, start_engine};
 use crate::engine::cancel::Cancel;
-use crate::server::settings::{Config, Options};
+use crate::server::settings::Options;
+use crate::tasks::desk::Desk;
 use crate::tasks::fix::Problem;
-use crate::tasks::{Desk, Output, Progress, Source, Task};
-use crate::text::exclusion::Exclusion;
+use crate::tasks::{Output, Progress, Source, Task};
 use crate::text::language::Language;
 
 /// What a task is about.
@@ -277,13 +277,12 @@ async fn perform(
     mut source: Source,
     file: Option<&Path>,
 ) -> anyhow::Result<bool> {
-    let config = Config::from(options);
-    let exclusion = Exclusion::new(&config.excluded_files).map_err(anyhow::Error::msg)?;
+    let exclusion = options.exclusion().map_err(anyhow::Error::msg)?;
     // Beside the standard input nothing stands.
     let file = file.filter(|file| *file != Path::new("-"));
     let examples = task.examples(&source, file, Some(Path::new(".")), &exclusion)?;
-    let engine = start_engine(&config);
-    let ready = ready(&engine).await?;
+    let engine = start_engine(&options.engine());
+    ready(&engine).await?;
     let terminal = std::io::stderr().is_terminal();
     // Nothing else is to be done on this thread.
     let mut observer = |progress: Progress<'_>| {
@@ -296,7 +295,6 @@ async fn perform(
     let mut show = |prompt: &str| say(&format!("the model is given:\n{prompt}"));
     let mut desk = Desk {
         engine: &engine,
-        ready: &ready,
         cancel: &Cancel::default(),
         examples,
         observer: &mut observer,

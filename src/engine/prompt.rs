@@ -260,15 +260,17 @@ impl PromptBuilder {
 
 /// The prompt of a conversation, with as many examples as `room` tokens hold.
 fn conversation(model: &Model, chat: &Chat, room: usize) -> Result<Prompt, EngineError> {
-    let encode = |examples: &[(String, String)]| match &model.chat {
-        Some(template) => {
-            let mut ids = template
-                .encode(&model.tokenizer, &messages(chat, examples))
-                .map_err(|error| EngineError::Template(error.to_string()))?;
-            ids.extend(model.tokenizer.encode(&chat.answer));
-            Ok(ids)
+    let encode = |examples: &[(String, String)]| -> Result<Vec<u32>, EngineError> {
+        match &model.chat {
+            Some(template) => {
+                let mut ids = template
+                    .encode(&model.tokenizer, &messages(chat, examples))
+                    .map_err(|error| EngineError::Template(error.to_string()))?;
+                ids.extend(model.tokenizer.encode(&chat.answer));
+                Ok(ids)
+            }
+            None => Ok(model.tokenizer.encode(&document(chat, examples))),
         }
-        None => Ok(model.tokenizer.encode(&document(chat, examples))),
     };
     let mut ids = encode(&[])?;
     if ids.len() > room {

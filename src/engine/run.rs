@@ -87,7 +87,7 @@ impl Run {
 
     fn pass(&mut self, tools: &mut Tools<'_>, start: Instant) -> Result<bool, EngineError> {
         let Self { job, stage, stats } = self;
-        let mut spent = |time: &mut Duration, decoder: &mut Decoder| {
+        let spent = |time: &mut Duration, decoder: &mut Decoder| {
             *time += start.elapsed();
             decoder.take_model_time()
         };

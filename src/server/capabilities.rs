@@ -7,19 +7,9 @@ use tower_lsp::ls_types::{
     TextDocumentSyncCapability, TextDocumentSyncKind, WorkDoneProgressOptions,
 };
 
-use super::commands::COMMANDS;
+use super::commands;
 use crate::text::language::Language;
 use crate::text::position::PositionEncoding;
-
-/// The command an item carries, which the client runs when the user has taken it: `[id]`.
-pub const ACCEPT: &str = "interline.accept";
-
-/// The command that answers with the latest records, the latest first: all that are kept, or `[count]`.
-pub const WHY: &str = "interline.why";
-
-/// The command that answers with the server's text of an open document, `null` if it is not open:
-/// `[uri]`. What an editor shows must equal it.
-pub const DOCUMENT_TEXT: &str = "interline.documentText";
 
 /// The answer to `initialize`.
 #[must_use]
@@ -37,11 +27,7 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
                 ..CompletionOptions::default()
             }),
             execute_command_provider: Some(ExecuteCommandOptions {
-                commands: [ACCEPT, WHY, DOCUMENT_TEXT]
-                    .into_iter()
-                    .chain(COMMANDS)
-                    .map(str::to_owned)
-                    .collect(),
+                commands: commands::names().map(str::to_owned).collect(),
                 work_done_progress_options: WorkDoneProgressOptions {
                     work_done_progress: Some(true),
                 },

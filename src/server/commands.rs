@@ -1,41 +1,58 @@
-//! Tasks in the protocol: commands with arguments, progress, and what comes of them.
+//! The commands: one table from a name to what is done with typed arguments.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tower_lsp::ls_types::notification::Notification;
 use tower_lsp::ls_types::{
     CodeAction, CodeActionKind, CodeActionOrCommand, CodeActionParams, CodeActionResponse,
-    CodeActionTriggerKind, Command, Diagnostic, DocumentChanges, OneOf,
-    OptionalVersionedTextDocumentIdentifier, ProgressToken, Range, TextDocumentEdit, TextEdit, Uri,
-    WorkspaceEdit,
+    CodeActionTriggerKind, Command as LspCommand, Diagnostic, ProgressToken, Range, Uri,
 };
 
-use crate::tasks::fix::Problem;
-use crate::tasks::{Outcome, Output, Source, Task};
-use crate::text::document::Snapshot;
 use crate::text::language::Language;
-use crate::text::position::{self, PositionEncoding};
-use ropey::Rope;
 
-/// The commands that are tasks; each takes [`TaskArguments`], and words behind them: `translate` and
-/// `solve` the language, `generate` what to write.
-pub const COMMANDS: [&str; 7] = [
-    "interline.translate",
-    "interline.generate",
-    "interline.explain",
-    "interline.document",
-    "interline.test",
-    "interline.fix",
-    SOLVE,
-];
+/// The command an item carries, which the client runs when the user has taken it: `[id]`.
+pub const ACCEPT: &str = "interline.accept";
 
-/// The one that runs programs, for which the user is asked.
-pub const SOLVE: &str = "interline.solve";
+/// The command that answers with the latest records, the latest first: all that are kept, or `[count]`.
+pub const WHY: &str = "interline.why";
 
-/// Programs that are drawn to solve a problem.
-const DRAWS: usize = 20;
+/// The command that answers with the server's text of an open document, `null` if it is not open:
+/// `[uri]`. What an editor shows must equal it.
+pub const DOCUMENT_TEXT: &str = "interline.documentText";
 
-/// The one argument of a task's command.
+/// A command with its arguments.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// See [`ACCEPT`].
+    Accept(u64),
+    /// See [`WHY`].
+    Why(Option<usize>),
+    /// See [`DOCUMENT_TEXT`].
+    DocumentText(Uri),
+    /// A task.
+    Task(TaskKind, TaskArguments),
+}
+
+/// Which task, with the words that follow [`TaskArguments`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// Translate to this language.
+    Translate(Language),
+    /// Write what these words describe, or what the comment at the cursor describes.
+    Generate(Option<String>),
+    /// Say what the code does.
+    Explain,
+    /// Write the comment of the function or type at the cursor.
+    Document,
+    /// Write a test for it.
+    Test,
+    /// Fix what the diagnostics say.
+    Fix,
+    /// Solve the problem, in this language or in the document's.
+    Solve(Option<Language>),
+}
+
+/// The first argument of a task's command.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskArguments {
@@ -45,104 +62,107 @@ pub struct TaskArguments {
     pub range: Option<Range>,
     /// For `fix`: what is wrong.
     #[serde(default)]
-    diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic>,
     /// Where to send the answer's text while it is written, as `$/progress`.
     pub partial_result_token: Option<ProgressToken>,
-    /// The words behind.
-    #[serde(skip)]
-    words: String,
 }
 
-/// `$/progress`, whatever goes on.
-#[derive(Debug)]
-pub enum Progress {}
+/// Reads the arguments of a command.
+type Read = fn(Arguments) -> Result<Command, String>;
 
-impl Notification for Progress {
-    type Params = ProgressParams;
-    const METHOD: &'static str = "$/progress";
+/// All commands, with what they take in words.
+const COMMANDS: [(&str, &str, Read); 10] = [
+    (ACCEPT, "the id of a completion", |mut arguments| {
+        Ok(Command::Accept(arguments.next()?))
+    }),
+    (WHY, "a number of records, or nothing", |mut arguments| {
+        Ok(Command::Why(arguments.next()?))
+    }),
+    (DOCUMENT_TEXT, "a document's URI", |mut arguments| {
+        Ok(Command::DocumentText(arguments.next()?))
+    }),
+    (
+        "interline.translate",
+        "{uri, range} and a language",
+        |arguments| arguments.task(|words| Ok(TaskKind::Translate(language(words)?))),
+    ),
+    (
+        "interline.generate",
+        "{uri, range} and words",
+        |arguments| {
+            arguments.task(|words| {
+                let described = (!words.is_empty()).then(|| words.to_owned());
+                Ok(TaskKind::Generate(described))
+            })
+        },
+    ),
+    ("interline.explain", "{uri, range}", |arguments| {
+        arguments.task(|_| Ok(TaskKind::Explain))
+    }),
+    ("interline.document", "{uri, range}", |arguments| {
+        arguments.task(|_| Ok(TaskKind::Document))
+    }),
+    ("interline.test", "{uri, range}", |arguments| {
+        arguments.task(|_| Ok(TaskKind::Test))
+    }),
+    ("interline.fix", "{uri, range, diagnostics}", |arguments| {
+        arguments.task(|_| Ok(TaskKind::Fix))
+    }),
+    (
+        "interline.solve",
+        "{uri, range} and a language, or nothing",
+        |arguments| {
+            arguments.task(|words| {
+                let named = !words.is_empty();
+                Ok(TaskKind::Solve(named.then(|| language(words)).transpose()?))
+            })
+        },
+    ),
+];
+
+/// The names of all commands.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|(name, ..)| *name)
 }
 
-/// See [`Progress`].
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ProgressParams {
-    /// What it is about.
-    pub token: ProgressToken,
-    /// A `WorkDoneProgress`, or a part of a text.
-    pub value: Value,
-}
-
-impl TaskArguments {
-    /// Reads a command's arguments.
+impl Command {
+    /// Reads a command.
     ///
     /// # Errors
     ///
-    /// When they are not what the command takes.
-    pub fn read(command: &str, arguments: Vec<Value>) -> Result<Self, String> {
-        let mut arguments = arguments.into_iter();
-        let first = arguments.next().unwrap_or_default();
-        let read: Result<Self, _> = serde_json::from_value(first);
-        let words: Result<Vec<String>, _> = arguments.map(serde_json::from_value).collect();
-        match (read, words) {
-            (Ok(read), Ok(words)) => Ok(Self {
-                words: words.join(" "),
-                ..read
-            }),
-            (Err(error), _) | (_, Err(error)) => {
-                Err(format!("{command} takes {{uri, range}} and words: {error}"))
-            }
-        }
-    }
-
-    /// The language that is named, for commands that take one.
-    fn language(&self) -> Result<Language, String> {
-        Language::from_name(&self.words).map_err(|error| error.to_string())
-    }
-
-    /// The language of the text a task is about: the document's, or where a problem is stated in
-    /// prose, the one to solve it in.
-    fn source_language(&self, command: &str, language_id: &str) -> Result<Language, String> {
-        match (command, self.words.as_str()) {
-            (SOLVE, "") => Ok(Language::from_name(language_id).unwrap_or(Language::Python)),
-            (SOLVE, _) => self.language(),
-            _ => Language::from_name(language_id).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// The task that `command` is, about `source`, which is the document `snapshot`.
-    ///
-    /// # Errors
-    ///
-    /// When something is missing or unknown; the text names it.
-    pub fn task(
-        &self,
-        command: &str,
-        source: &Source,
-        encoding: PositionEncoding,
-    ) -> Result<Task, String> {
-        Ok(match command.trim_start_matches("interline.") {
-            "translate" => Task::Translate(self.language()?),
-            "generate" => match self.words.as_str() {
-                "" => Task::Generate,
-                words => Task::Write(words.to_owned()),
-            },
-            "solve" => Task::Solve {
-                draws: DRAWS,
-                best: 1,
-            },
-            "explain" => Task::Explain,
-            "document" => Task::Document,
-            "test" => Task::Test,
-            "fix" => {
-                let rope = Rope::from_str(&source.text);
-                let problem = |diagnostic: &Diagnostic| Problem {
-                    offset: position::offset(&rope, diagnostic.range.start, encoding),
-                    message: diagnostic.message.clone(),
-                };
-                Task::Fix(self.diagnostics.iter().map(problem).collect())
-            }
-            other => return Err(format!("{other} is no task")),
+    /// When there is no such command, or the arguments are not what it takes; the text says which.
+    pub fn read(name: &str, arguments: Vec<Value>) -> Result<Self, String> {
+        let found = COMMANDS.iter().find(|(known, ..)| *known == name);
+        let (name, takes, read) = found.ok_or_else(|| format!("unknown command {name:?}"))?;
+        read(Arguments {
+            rest: arguments.into_iter(),
         })
+        .map_err(|problem| format!("{name} takes {takes}: {problem}"))
     }
+}
+
+/// What is left of a command's arguments.
+struct Arguments {
+    rest: std::vec::IntoIter<Value>,
+}
+
+impl Arguments {
+    fn next<T: DeserializeOwned>(&mut self) -> Result<T, String> {
+        let next = self.rest.next().unwrap_or_default();
+        serde_json::from_value(next).map_err(|error| error.to_string())
+    }
+
+    /// A task, of which `kind` reads the words.
+    fn task(mut self, kind: impl Fn(&str) -> Result<TaskKind, String>) -> Result<Command, String> {
+        let arguments = self.next()?;
+        let words: Result<Vec<String>, _> = self.rest.map(serde_json::from_value).collect();
+        let words = words.map_err(|error| error.to_string())?.join(" ");
+        Ok(Command::Task(kind(words.trim())?, arguments))
+    }
+}
+
+fn language(word: &str) -> Result<Language, String> {
+    Language::from_name(word).map_err(|error| error.to_string())
 }
 
 /// What can be done with the selection, or with the diagnostics in it.
@@ -163,7 +183,7 @@ pub fn actions(params: &CodeActionParams) -> CodeActionResponse {
         CodeActionOrCommand::CodeAction(CodeAction {
             title: format!("Interline: {title}"),
             kind: Some(kind),
-            command: Some(Command {
+            command: Some(LspCommand {
                 title: title.to_owned(),
                 command: command.to_owned(),
                 arguments: Some(vec![arguments]),
@@ -206,101 +226,102 @@ pub fn actions(params: &CodeActionParams) -> CodeActionResponse {
     actions
 }
 
-/// Texts above this, in bytes, are too large for any task.
-const MOST: usize = 1 << 20;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What the task `command` is about: the snapshot with line ends `\n`, which moves no position.
-///
-/// # Errors
-///
-/// When its language is not one that tasks know, or it is too large.
-pub fn source(
-    command: &str,
-    arguments: &TaskArguments,
-    snapshot: &Snapshot,
-    encoding: PositionEncoding,
-) -> Result<Source, String> {
-    let language = arguments.source_language(command, &snapshot.language_id)?;
-    let length = snapshot.rope.len_bytes();
-    if length > MOST {
-        return Err(format!(
-            "the file has {length} bytes; a task takes {MOST} at most"
-        ));
+    fn check(name: &str, arguments: Value, expected: Result<&str, &str>) {
+        let Value::Array(arguments) = arguments else {
+            panic!("{arguments}");
+        };
+        let read = Command::read(name, arguments).map(|command| match command {
+            Command::Accept(id) => format!("accept {id}"),
+            Command::Why(count) => format!("why {count:?}"),
+            Command::DocumentText(uri) => format!("text of {}", uri.as_str()),
+            Command::Task(kind, arguments) => {
+                format!("{kind:?} in {}", arguments.uri.as_str())
+            }
+        });
+        assert_eq!(read.as_deref().map_err(String::as_str), expected, "{name}");
     }
-    let range = arguments.range;
-    let text = snapshot.rope.to_string().replace("\r\n", "\n");
-    let rope = Rope::from_str(&text);
-    let selection = range.map_or(0..0, |range| {
-        let offset = |at| position::offset(&rope, at, encoding);
-        let (start, end) = (offset(range.start), offset(range.end));
-        start.min(end)..start.max(end)
-    });
-    Ok(Source {
-        file_name: snapshot.file_name(),
-        language,
-        text,
-        selection,
-    })
-}
 
-/// What the command answers: the new text, if there is one, and what the user should know.
-#[must_use]
-pub fn answer(outcome: &Outcome) -> Value {
-    let Outcome {
-        output,
-        complete,
-        notes,
-    } = outcome;
-    match output {
-        Output::Text {
-            language_id,
-            file_name,
-            text,
-        } => json!({
-            "text": text,
-            "languageId": language_id,
-            "fileName": file_name,
-            "complete": complete,
-            "notes": notes,
-        }),
-        Output::Edit(..) => json!({ "complete": complete, "notes": notes }),
+    #[test]
+    fn a_name_and_its_arguments_are_a_command() {
+        let at = json!({"uri": "file:///a.py"});
+        check(ACCEPT, json!([7]), Ok("accept 7"));
+        check(WHY, json!([]), Ok("why None"));
+        check(WHY, json!([2]), Ok("why Some(2)"));
+        check(
+            DOCUMENT_TEXT,
+            json!(["file:///a.py"]),
+            Ok("text of file:///a.py"),
+        );
+        check(
+            "interline.explain",
+            json!([at]),
+            Ok("Explain in file:///a.py"),
+        );
+        check(
+            "interline.translate",
+            json!([at, "c", "#"]),
+            Err(
+                "interline.translate takes {uri, range} and a language: the language \"c #\" is not known; known are Python, JavaScript, TypeScript, Rust, Go, Java, C, C++, C#, Ruby",
+            ),
+        );
+        check(
+            "interline.translate",
+            json!([at, "rs"]),
+            Ok("Translate(Rust) in file:///a.py"),
+        );
+        check(
+            "interline.generate",
+            json!([at]),
+            Ok("Generate(None) in file:///a.py"),
+        );
+        check(
+            "interline.generate",
+            json!([at, "a", "stack"]),
+            Ok("Generate(Some(\"a stack\")) in file:///a.py"),
+        );
+        check(
+            "interline.solve",
+            json!([at, ""]),
+            Ok("Solve(None) in file:///a.py"),
+        );
+        check(
+            "interline.solve",
+            json!([at, "js"]),
+            Ok("Solve(Some(JavaScript)) in file:///a.py"),
+        );
     }
-}
 
-/// The change of the snapshot's document that the task wants, if it wants one. The client refuses it
-/// if the document has moved on.
-#[must_use]
-pub fn edit(
-    outcome: &Outcome,
-    source: &Source,
-    snapshot: &Snapshot,
-    encoding: PositionEncoding,
-) -> Option<WorkspaceEdit> {
-    let Output::Edit(range, text) = &outcome.output else {
-        return None;
-    };
-    let rope = Rope::from_str(&source.text);
-    let position = |offset| position::position(&rope, offset, encoding);
-    let crlf = snapshot.rope.lines().next().is_some_and(|line| {
-        let length = line.len_bytes();
-        line.byte_slice(length.saturating_sub(2)..) == "\r\n"
-    });
-    let new_text = match crlf {
-        true => text.replace('\n', "\r\n"),
-        false => text.clone(),
-    };
-    let edit = TextEdit {
-        range: Range::new(position(range.start), position(range.end)),
-        new_text,
-    };
-    Some(WorkspaceEdit {
-        document_changes: Some(DocumentChanges::Edits(vec![TextDocumentEdit {
-            text_document: OptionalVersionedTextDocumentIdentifier {
-                uri: snapshot.uri.parse().ok()?,
-                version: Some(snapshot.version),
-            },
-            edits: vec![OneOf::Left(edit)],
-        }])),
-        ..WorkspaceEdit::default()
-    })
+    #[test]
+    fn what_is_wrong_is_named() {
+        check(
+            "interline.nothing",
+            json!([]),
+            Err("unknown command \"interline.nothing\""),
+        );
+        check(
+            ACCEPT,
+            json!(["x"]),
+            Err(
+                "interline.accept takes the id of a completion: invalid type: string \"x\", expected u64",
+            ),
+        );
+        check(
+            "interline.explain",
+            json!([]),
+            Err(
+                "interline.explain takes {uri, range}: invalid type: null, expected struct TaskArguments",
+            ),
+        );
+        check(
+            "interline.explain",
+            json!([{"uri": "file:///a.py"}, 1]),
+            Err(
+                "interline.explain takes {uri, range}: invalid type: integer `1`, expected a string",
+            ),
+        );
+    }
 }

@@ -7,7 +7,7 @@ use tower_lsp::ls_types::{
     InlineCompletionItem, InlineCompletionList, Range, TextEdit,
 };
 
-use super::capabilities::ACCEPT;
+use super::commands::ACCEPT;
 use crate::suggest::Completions;
 use crate::text::document::Snapshot;
 use crate::text::position::{self, PositionEncoding};

@@ -5,40 +5,116 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
+use tower_lsp::Client;
 use tower_lsp::jsonrpc::{Error, ErrorCode, Result};
+use tower_lsp::ls_types::notification::Notification;
 use tower_lsp::ls_types::{
-    CodeActionParams, CodeActionResponse, ExecuteCommandParams, MessageActionItem, MessageType,
-    Position, ProgressToken, WorkDoneProgressCancelParams,
+    CodeActionParams, CodeActionResponse, MessageActionItem, MessageType, Position, ProgressToken,
+    WorkDoneProgressCancelParams,
 };
 
-use tower_lsp::Client;
-
 use super::Server;
+use super::commands::{self, TaskArguments, TaskKind};
+use super::outcome;
+use crate::engine::EngineState;
 use crate::engine::cancel::Cancel;
-use crate::engine::{EngineState, Ready};
-use crate::server::commands::{self, ProgressParams, SOLVE, TaskArguments};
-use crate::tasks::{Desk, HEARD, Progress, TaskError};
+use crate::tasks::Progress;
+use crate::tasks::desk::{Desk, HEARD};
 use crate::text::language::Language;
 
-/// The tasks at work whose progress the client is told.
+/// More tasks than this do not wait: edits and cancels need their places among the handlers.
+const MOST_TASKS: usize = 32;
+
+/// `$/progress`, whatever goes on.
+enum ProgressNotification {}
+
+impl Notification for ProgressNotification {
+    type Params = ProgressParams;
+    const METHOD: &'static str = "$/progress";
+}
+
+/// See [`ProgressNotification`].
+#[derive(Deserialize, Serialize)]
+struct ProgressParams {
+    token: ProgressToken,
+    /// A `WorkDoneProgress`, or a part of a text.
+    value: Value,
+}
+
+/// The tasks at work, and where the client is told of them.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     count: AtomicU64,
-    tasks: Mutex<Vec<(ProgressToken, Cancel)>>,
+    tasks: Mutex<Vec<RunningTask>>,
+}
+
+#[derive(Debug)]
+struct RunningTask {
+    number: u64,
+    token: Option<ProgressToken>,
+    cancel: Cancel,
 }
 
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, Vec<(ProgressToken, Cancel)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningTask>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a task that begins, or nothing if there are too many already.
+    fn begin(self: &Arc<Self>, cancel: &Cancel) -> Option<Place> {
+        let mut tasks = self.lock();
+        if tasks.len() >= MOST_TASKS {
+            return None;
+        }
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        tasks.push(RunningTask {
+            number,
+            token: None,
+            cancel: cancel.clone(),
+        });
+        Some(Place {
+            running: self.clone(),
+            number,
+        })
+    }
+
+    /// Notes where the client is told of a task.
+    fn show(&self, number: u64, token: Option<ProgressToken>) {
+        for task in &mut *self.lock() {
+            if task.number == number {
+                task.token.clone_from(&token);
+            }
+        }
+    }
+
+    /// Ends all tasks: what they were begun with does not hold any more.
+    pub(super) fn cancel_all(&self) {
+        for task in &*self.lock() {
+            task.cancel.cancel();
+        }
+    }
+}
+
+/// A task's place among those at work, until it ends.
+struct Place {
+    running: Arc<Running>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running
+            .lock()
+            .retain(|task| task.number != self.number);
     }
 }
 
 /// Tells how a task goes, and at last that it has ended, also when its handler is dropped.
 struct Told {
     client: Client,
-    running: Arc<Running>,
     token: Option<ProgressToken>,
 }
 
@@ -53,7 +129,6 @@ impl Drop for Told {
         let Some(token) = self.token.take() else {
             return;
         };
-        self.running.lock().retain(|(other, _)| *other != token);
         let client = self.client.clone();
         tokio::spawn(async move { report(&client, Some(token), json!({ "kind": "end" })).await });
     }
@@ -63,7 +138,9 @@ impl Drop for Told {
 async fn report(client: &Client, token: Option<ProgressToken>, value: Value) {
     if let Some(token) = token {
         let params = ProgressParams { token, value };
-        client.send_notification::<commands::Progress>(params).await;
+        client
+            .send_notification::<ProgressNotification>(params)
+            .await;
     }
 }
 
@@ -76,11 +153,13 @@ enum News {
 
 impl Server {
     /// Performs the task, applies its edit, and answers with what the user should know.
-    pub(super) async fn perform(&self, params: ExecuteCommandParams) -> Result<Option<Value>> {
+    pub(super) async fn perform(
+        &self,
+        kind: TaskKind,
+        arguments: TaskArguments,
+        token: Option<ProgressToken>,
+    ) -> Result<Option<Value>> {
         let session = self.session()?;
-        let command = params.command;
-        let arguments =
-            TaskArguments::read(&command, params.arguments).map_err(Error::invalid_params)?;
         let encoding = session.encoding;
         let start = Position::default();
         let snapshot = self
@@ -96,41 +175,41 @@ impl Server {
                 "files that match {pattern} are not shown to the model"
             )));
         }
-        let source = commands::source(&command, &arguments, &snapshot, encoding).map_err(failed)?;
-        let task = arguments
-            .task(&command, &source, encoding)
-            .map_err(failed)?;
-        if command == SOLVE && !self.may_run().await? {
+        let source = outcome::source(&kind, &arguments, &snapshot, encoding).map_err(failed)?;
+        let task = outcome::task(&kind, &arguments, &source, encoding);
+        let cancel = Cancel::default();
+        let place = self.running.begin(&cancel).ok_or_else(|| {
+            failed(format!(
+                "{MOST_TASKS} tasks are waiting already; let some end, or cancel them"
+            ))
+        })?;
+        if matches!(kind, TaskKind::Solve(_)) && !self.may_run().await? {
             return Ok(None);
         }
         let workspace = session.workspace_of(&path);
 
-        let cancel = Cancel::default();
         let guard = cancel.on_drop();
-        let token = params.work_done_progress_params.work_done_token;
-        let progress = self.tell(token, task.name(), &cancel).await;
+        let progress = self.tell(token, task.name(), &place).await;
         let (news, mut told) = unbounded_channel();
         let engine = settings.engine.clone();
         let mut state = engine.state();
         let (thread_task, thread_source) = (task.clone(), source.clone());
-        let ready = loop {
+        loop {
             tokio::select! {
-                ready = state.wait_for(|state| !matches!(state, EngineState::Loading(_))) => {
-                    break ready.map(|state| state.clone());
+                loaded = state.wait_for(|state| !matches!(state, EngineState::Loading(_))) => {
+                    match loaded.as_deref() {
+                        Ok(EngineState::Failed(problem)) => return Err(failed(problem.clone())),
+                        Ok(_) => break,
+                        Err(_) => return Err(failed("the engine has ended".to_owned())),
+                    }
                 }
                 // Loading may take minutes, where the runtime is fetched.
                 () = tokio::time::sleep(HEARD) => if cancel.is_cancelled() {
                     return Err(Error::request_cancelled());
                 },
             }
-        };
-        let ready: Ready = match ready {
-            Ok(EngineState::Ready(ready)) => ready,
-            Ok(EngineState::Failed(problem)) => return Err(failed(problem)),
-            Ok(EngineState::Loading(_)) | Err(_) => {
-                return Err(failed("the engine is gone".to_owned()));
-            }
-        };
+        }
+        let thread_cancel = cancel.clone();
         let work = tokio::task::spawn_blocking(move || {
             let examples = thread_task.examples(
                 &thread_source,
@@ -153,8 +232,7 @@ impl Server {
             };
             let mut desk = Desk {
                 engine: &engine,
-                ready: &ready,
-                cancel: &cancel,
+                cancel: &thread_cancel,
                 examples,
                 observer: &mut observer,
                 show_prompt: None,
@@ -174,12 +252,12 @@ impl Server {
         let outcome = work.await;
         guard.disarm();
         drop(progress);
+        if cancel.is_cancelled() {
+            return Err(Error::request_cancelled());
+        }
         let outcome = outcome.map_err(|_| Error::internal_error())?;
-        let outcome = outcome.map_err(|error| match error {
-            TaskError::Cancelled => Error::request_cancelled(),
-            error => failed(error.to_string()),
-        })?;
-        if let Some(edit) = commands::edit(&outcome, &source, &snapshot, encoding) {
+        let outcome = outcome.map_err(|error| failed(error.to_string()))?;
+        if let Some(edit) = outcome::edit(&outcome, &source, &snapshot, encoding) {
             // Law (no stale item).
             if self.documents.revision(&snapshot.uri) != Some(snapshot.revision) {
                 return Err(failed(
@@ -194,7 +272,7 @@ impl Server {
                 )));
             }
         }
-        Ok(Some(commands::answer(&outcome)))
+        Ok(Some(outcome::answer(&outcome)))
     }
 
     /// Asks the user whether generated programs may be run.
@@ -213,10 +291,9 @@ impl Server {
     }
 
     /// Begins to tell how it goes, where the client asked for it or can be asked.
-    async fn tell(&self, token: Option<ProgressToken>, title: &str, cancel: &Cancel) -> Told {
+    async fn tell(&self, token: Option<ProgressToken>, title: &str, place: &Place) -> Told {
         let mut told = Told {
             client: self.client.clone(),
-            running: self.running.clone(),
             token,
         };
         if told.token.is_none()
@@ -224,14 +301,11 @@ impl Server {
                 .session()
                 .is_ok_and(|session| session.work_done_progress)
         {
-            let count = self.running.count.fetch_add(1, Ordering::Relaxed);
-            let token = ProgressToken::String(format!("interline/{count}"));
+            let token = ProgressToken::String(format!("interline/{}", place.number));
             let created = self.client.create_work_done_progress(token.clone()).await;
             told.token = created.is_ok().then_some(token);
         }
-        if let Some(token) = told.token.clone() {
-            self.running.lock().push((token, cancel.clone()));
-        }
+        self.running.show(place.number, told.token.clone());
         let title = format!("Interline: {title}");
         let begin =
             json!({ "kind": "begin", "title": title, "cancellable": true, "percentage": 0 });
@@ -241,9 +315,9 @@ impl Server {
 
     /// `window/workDoneProgress/cancel`: the user ends a task.
     pub(super) async fn cancel_progress(&self, params: WorkDoneProgressCancelParams) {
-        for (token, cancel) in &*self.running.lock() {
-            if *token == params.token {
-                cancel.cancel();
+        for task in &*self.running.lock() {
+            if task.token.as_ref() == Some(&params.token) {
+                task.cancel.cancel();
             }
         }
     }
@@ -286,9 +360,9 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::engine::tests::gated;
-    use crate::server::capabilities::WHY;
+    use crate::engine::scripted::gated;
     use crate::server::client::Client as TestClient;
+    use crate::server::commands::WHY;
     use crate::server::tests::{TestServer, URI};
 
     const FUNCTION: &str = "def area(width, height):$0\n    return width * height\n";
@@ -462,7 +536,7 @@ mod tests {
     async fn what_is_wrong_is_named() {
         let none = || Value::Null;
         let words = |word: &str| json!({ "words": [word] });
-        check_error(FUNCTION, "interline.translate", words("cobol"), expect![[r#"the language "cobol" is not known; known are Python, JavaScript, TypeScript, Rust, Go, Java, C, C++, C#, Ruby"#]]).await;
+        check_error(FUNCTION, "interline.translate", words("cobol"), expect![[r#"interline.translate takes {uri, range} and a language: the language "cobol" is not known; known are Python, JavaScript, TypeScript, Rust, Go, Java, C, C++, C#, Ruby"#]]).await;
         check_error(
             "$0",
             "interline.explain",
@@ -484,7 +558,15 @@ mod tests {
             expect!["nothing is known to be wrong here; there are no diagnostics in the selection"],
         )
         .await;
-        check_error(FUNCTION, "interline.explain", json!({ "words": [1] }), expect!["interline.explain takes {uri, range} and words: invalid type: integer `1`, expected a string"]).await;
+        check_error(
+            FUNCTION,
+            "interline.explain",
+            json!({ "words": [1] }),
+            expect![
+                "interline.explain takes {uri, range}: invalid type: integer `1`, expected a string"
+            ],
+        )
+        .await;
         check_error(
             "def f():$0\n    \"\"\"Do.\"\"\"\n",
             "interline.document",

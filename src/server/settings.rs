@@ -1,23 +1,30 @@
-//! What the user can set: [`Options`] as they are written, [`Config`] as it holds.
+//! What the user can set, and what the rooms below are handed of it: plain values.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use crate::engine::{Engine, MAX_NEW_TOKENS};
 use crate::runtime::{Provider, RuntimeOptions};
+use crate::suggest;
+use crate::text::exclusion::Exclusion;
 
-/// The settings as a client sends them, all optional: in `initializationOptions`, or under
-/// `interline` in `workspace/didChangeConfiguration`.
+/// The settings, all optional: as a client sends them, and as the command line gives them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Options {
-    /// See [`Config::enabled`].
+    /// Whether to complete at all. By default, yes.
     pub enabled: Option<bool>,
-    /// See [`Config::disabled_languages`].
+    /// Languages, by the editor's identifier (`markdown`), in which not to complete. By default,
+    /// none.
     pub disabled_languages: Option<Vec<String>>,
-    /// See [`Config::excluded_files`].
+    /// Globs of files that are never shown to the model, beside those that hold secrets: one without
+    /// a slash is for file names (`*.min.js`), one with a slash for whole paths. By default, none.
     pub excluded_files: Option<Vec<String>>,
-    /// See [`Config::model`].
+    /// The folder of the model. By default, the one that comes with Interline.
     pub model: Option<PathBuf>,
     /// See [`RuntimeOptions::library`].
     pub runtime: Option<PathBuf>,
@@ -25,59 +32,39 @@ pub struct Options {
     pub provider: Option<Provider>,
     /// See [`RuntimeOptions::offline`].
     pub offline: Option<bool>,
-    /// See [`Config::max_new_tokens`].
+    /// The longest completion, in tokens. By default, 64; an invoked one may be twice as long.
     pub max_new_tokens: Option<usize>,
-    /// See [`Config::time_limit_ms`].
+    /// How long the model may write an automatic completion, in milliseconds, after it has read the
+    /// text. By default, as long as it takes for a line on this machine: 400 to 1,500.
     pub time_limit_ms: Option<u64>,
 }
 
-/// The settings as they hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Whether to complete at all. By default, yes.
-    pub enabled: bool,
-    /// Languages, by the editor's identifier (`markdown`), in which not to complete. By default,
-    /// none.
-    pub disabled_languages: Vec<String>,
-    /// Globs of files never to be shown to the model, beside those that hold secrets: one without a
-    /// slash is for file names (`*.min.js`), one with a slash for whole paths. By default, none.
-    pub excluded_files: Vec<String>,
-    /// The folder of the model. By default, the one that comes with Interline.
+/// What an engine is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// The folder of the model; `None` for the one that comes with Interline.
     pub model: Option<PathBuf>,
     /// Where ONNX Runtime comes from and what it runs on.
     pub runtime: RuntimeOptions,
-    /// The longest completion, in tokens. By default, 64; an explicit request gets twice as many.
-    pub max_new_tokens: usize,
-    /// How long the model may write at an automatic completion, in milliseconds, once it has read
-    /// the text. By default, 400; an explicit request gets 3,000.
-    pub time_limit_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::from(Options::default())
-    }
-}
-
-impl From<Options> for Config {
-    fn from(options: Options) -> Self {
-        Self {
-            enabled: options.enabled.unwrap_or(true),
-            disabled_languages: options.disabled_languages.unwrap_or_default(),
-            excluded_files: options.excluded_files.unwrap_or_default(),
-            model: options.model,
-            runtime: RuntimeOptions {
-                library: options.runtime,
-                offline: options.offline.unwrap_or_default(),
-                provider: options.provider.unwrap_or_default(),
-            },
-            max_new_tokens: options.max_new_tokens.unwrap_or(64),
-            time_limit_ms: options.time_limit_ms.unwrap_or(400),
-        }
-    }
 }
 
 impl Options {
+    /// Reads the options that hold after all that was sent.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is of the wrong type; the text names it.
+    fn from_map(map: &Map<String, Value>) -> Result<Self, String> {
+        let mut options = Self::default();
+        for (name, value) in map {
+            let one = Map::from_iter([(name.clone(), value.clone())]);
+            let one: Self = serde_json::from_value(one.into())
+                .map_err(|error| format!("in the setting `{name}`: {error}"))?;
+            options = one.or(options);
+        }
+        Ok(options)
+    }
+
     /// These options, and where they say nothing, the others.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
@@ -94,24 +81,126 @@ impl Options {
         }
     }
 
-    /// Reads the options from what a client sent: the object itself, or the one under `interline`.
-    /// Nothing (`null`) leaves all at their defaults.
+    /// What an engine is started with.
+    #[must_use]
+    pub fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            model: self.model.clone(),
+            runtime: RuntimeOptions {
+                library: self.runtime.clone(),
+                offline: self.offline.unwrap_or_default(),
+                provider: self.provider.unwrap_or_default(),
+            },
+        }
+    }
+
+    /// The files that are never shown to the model.
     ///
     /// # Errors
     ///
-    /// When a setting is unknown or of the wrong type; the text names it.
-    pub fn from_json(json: serde_json::Value) -> Result<Self, String> {
-        let json = match json {
-            serde_json::Value::Object(mut object) => match object.remove("interline") {
-                Some(section) => section,
-                None => object.into(),
-            },
-            other => other,
+    /// When a pattern is no glob; the text names it.
+    pub fn exclusion(&self) -> Result<Exclusion, String> {
+        Exclusion::new(self.excluded_files.as_deref().unwrap_or_default())
+    }
+
+    /// What completions need to know, over the engine that these options lead to.
+    ///
+    /// # Errors
+    ///
+    /// As [`exclusion`](Self::exclusion).
+    pub fn suggest(&self, engine: Arc<Engine>) -> Result<suggest::Settings, String> {
+        let max_new_tokens = self.max_new_tokens.unwrap_or(64);
+        Ok(suggest::Settings {
+            enabled: self.enabled.unwrap_or(true),
+            disabled_languages: self.disabled_languages.clone().unwrap_or_default(),
+            exclusion: Arc::new(self.exclusion()?),
+            max_new_tokens: max_new_tokens.clamp(1, MAX_NEW_TOKENS / 2),
+            time_limit: self.time_limit_ms.map(Duration::from_millis),
+            engine,
+        })
+    }
+}
+
+/// All that a client has sent so far.
+///
+/// A later value goes over an earlier one, setting by setting, and `null` means the default. What a
+/// message does not mention stays: a restriction is lifted by naming it, never by silence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    settings: Map<String, Value>,
+    /// Names that are no settings of ours, as far as the user has been told of them.
+    unknown: Vec<String>,
+}
+
+/// Whose settings a message brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressee {
+    /// Ours: `initializationOptions`.
+    Us,
+    /// Any server's: `workspace/didChangeConfiguration`.
+    AnyServer,
+}
+
+impl Sent {
+    /// Takes a client's message: the object of settings itself, or the one under `interline`. Answers
+    /// the names in it that are unknown and were not answered before.
+    pub fn take(&mut self, message: Value, addressee: Addressee) -> Vec<String> {
+        let Value::Object(mut message) = message else {
+            return Vec::new();
         };
-        if json.is_null() {
-            return Ok(Self::default());
+        let known = |name: &String| NAMES.contains(&name.as_str());
+        let settings = match message.remove("interline") {
+            Some(Value::Object(section)) => section,
+            Some(_) => return Vec::new(),
+            // Other servers' sections.
+            None if addressee == Addressee::AnyServer && !message.keys().any(known) => {
+                return Vec::new();
+            }
+            None => message,
+        };
+        let mut unknown = Vec::new();
+        for (name, value) in settings {
+            if known(&name) {
+                self.settings.insert(name, whole_numbers(value));
+            } else if !self.unknown.contains(&name) {
+                self.unknown.push(name.clone());
+                unknown.push(name);
+            }
         }
-        serde_json::from_value(json).map_err(|error| format!("in the configuration: {error}"))
+        unknown
+    }
+
+    /// The options that hold.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is of the wrong type; the text names it.
+    pub fn options(&self) -> Result<Options, String> {
+        Options::from_map(&self.settings)
+    }
+}
+
+/// The names of the settings.
+const NAMES: [&str; 9] = [
+    "enabled",
+    "disabledLanguages",
+    "excludedFiles",
+    "model",
+    "runtime",
+    "provider",
+    "offline",
+    "maxNewTokens",
+    "timeLimitMs",
+];
+
+/// Lua and JavaScript write 64 as 64.0 at times.
+fn whole_numbers(value: Value) -> Value {
+    let whole = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number));
+    match whole {
+        Some(number) => Value::from(number as u64),
+        None => value,
     }
 }
 
@@ -121,33 +210,125 @@ mod tests {
 
     use super::*;
 
+    /// The options after these messages, the first of which is `initializationOptions`, and the
+    /// unknown names.
+    fn check(messages: &[Value], expected: Value, unknown: &[&str]) {
+        let mut sent = Sent::default();
+        let mut told = Vec::new();
+        for (number, message) in messages.iter().enumerate() {
+            let addressee = match number {
+                0 => Addressee::Us,
+                _ => Addressee::AnyServer,
+            };
+            told.extend(sent.take(message.clone(), addressee));
+        }
+        let expected: Options = serde_json::from_value(expected).unwrap();
+        assert_eq!(sent.options(), Ok(expected), "{messages:?}");
+        assert_eq!(told, unknown, "{messages:?}");
+    }
+
     #[test]
     fn nothing_said_is_the_default() {
-        for json in [json!(null), json!({}), json!({"interline": null})] {
-            assert_eq!(Options::from_json(json), Ok(Options::default()));
+        for message in [
+            json!(null),
+            json!({}),
+            json!({"interline": null}),
+            json!([]),
+            json!(1),
+        ] {
+            check(&[message], json!({}), &[]);
         }
-        let config = Config::default();
-        assert!(config.enabled && config.model.is_none());
-        assert_eq!((config.max_new_tokens, config.time_limit_ms), (64, 400));
     }
 
     #[test]
     fn settings_come_bare_or_under_our_name() {
         let bare = json!({"maxNewTokens": 8, "provider": "cpu", "model": "m"});
-        for json in [bare.clone(), json!({"interline": bare, "other": 1})] {
-            let config = Config::from(Options::from_json(json).unwrap());
-            assert_eq!(config.max_new_tokens, 8);
-            assert_eq!(config.runtime.provider, Provider::Cpu);
-            assert_eq!(config.model, Some("m".into()));
+        check(&[bare.clone()], bare.clone(), &[]);
+        check(&[json!({"interline": bare, "other": 1})], bare.clone(), &[]);
+        check(
+            &[json!(null), json!({"interline": bare})],
+            bare.clone(),
+            &[],
+        );
+        check(&[json!(null), bare.clone()], bare, &[]);
+    }
+
+    #[test]
+    fn what_is_not_mentioned_stays() {
+        let first = json!({"excludedFiles": ["*.secret.py"], "disabledLanguages": ["markdown"]});
+        for silent in [
+            json!({}),
+            json!(null),
+            json!({"interline": null}),
+            json!({"interline": {}}),
+            json!({"python": {"analysis": {}}}),
+            json!("interline"),
+        ] {
+            check(&[first.clone(), silent], first.clone(), &[]);
         }
+        check(
+            &[first.clone(), json!({"interline": {"maxNewTokens": 5}})],
+            json!({"excludedFiles": ["*.secret.py"], "disabledLanguages": ["markdown"], "maxNewTokens": 5}),
+            &[],
+        );
+        check(
+            &[first.clone(), json!({"excludedFiles": []})],
+            json!({"excludedFiles": [], "disabledLanguages": ["markdown"]}),
+            &[],
+        );
+        check(
+            &[first, json!({"disabledLanguages": null})],
+            json!({"excludedFiles": ["*.secret.py"]}),
+            &[],
+        );
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_once_and_the_rest_holds() {
+        let message = json!({"telemetry": false, "maxNewTokens": 64.0});
+        check(
+            &[message.clone(), message],
+            json!({"maxNewTokens": 64}),
+            &["telemetry"],
+        );
+        check(&[json!({"telemetry": false})], json!({}), &["telemetry"]);
+        let python = json!({"python": {}, "enabled": false});
+        check(
+            &[json!(null), python],
+            json!({"enabled": false}),
+            &["python"],
+        );
     }
 
     #[test]
     fn a_wrong_setting_is_named() {
-        let error = Options::from_json(json!({"maxTokens": 8})).unwrap_err();
-        assert!(error.contains("unknown field `maxTokens`"), "{error}");
-        let error = Options::from_json(json!({"provider": "tpu"})).unwrap_err();
-        assert!(error.contains("unknown variant `tpu`"), "{error}");
+        for (message, expected) in [
+            (json!({"provider": "tpu"}), "unknown variant `tpu`"),
+            (
+                json!({"maxNewTokens": 64.5}),
+                "in the setting `maxNewTokens`",
+            ),
+            (
+                json!({"excludedFiles": "*.py"}),
+                "in the setting `excludedFiles`",
+            ),
+        ] {
+            let mut sent = Sent::default();
+            sent.take(message, Addressee::Us);
+            let error = sent.options().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_options() {
+        let options = json!(Options::default());
+        let mut names = NAMES;
+        names.sort_unstable();
+        assert_eq!(
+            options.as_object().unwrap().keys().collect::<Vec<_>>(),
+            names
+        );
     }
 
     /// VS Code shows the settings of its extension's `package.json`.
@@ -174,8 +355,21 @@ mod tests {
             names.collect::<Vec<_>>(),
             defaults.keys().collect::<Vec<_>>()
         );
-        let options = Options::from_json(defaults.into()).unwrap();
-        assert_eq!(Config::from(options), Config::default());
+        let engine = || Arc::new(Engine::spawn(|_| Err::<crate::model::Model, _>("none")));
+        let options = Options::from_map(&defaults).unwrap();
+        assert_eq!(options.engine(), Options::default().engine());
+        let shown = |options: &Options| {
+            let suggest::Settings {
+                enabled,
+                disabled_languages,
+                max_new_tokens,
+                time_limit,
+                ..
+            } = options.suggest(engine()).unwrap();
+            (enabled, disabled_languages, max_new_tokens, time_limit)
+        };
+        assert_eq!(shown(&options), shown(&Options::default()));
+        assert_eq!(options.excluded_files, Some(Vec::new()));
         assert_eq!(
             properties["interline.provider"]["enum"],
             json!(<Provider as clap::ValueEnum>::value_variants())

@@ -7,8 +7,9 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::commands::{DOCUMENT_TEXT, WHY};
 use super::*;
-use crate::engine::tests::{Scripted, gated, scripted};
+use crate::engine::scripted::{Scripted, gated, ready, scripted};
 use crate::model::Model;
 use crate::server::client::Client as TestClient;
 
@@ -41,14 +42,12 @@ impl TestServer {
 
     /// A server whose model writes `says` and is ready.
     pub(super) async fn start(says: &str) -> Self {
-        Self::start_ready(scripted(says)).await
+        let (model, scripted) = scripted(says);
+        Self::start_ready(model, &scripted).await
     }
 
-    async fn start_ready(model: Model<Scripted>) -> Self {
-        let engine = Engine::spawn(move |_| Ok::<_, String>(model));
-        let mut state = engine.state();
-        let ready = |state: &EngineState| matches!(state, EngineState::Ready(_));
-        state.wait_for(ready).await.unwrap();
+    async fn start_ready(model: Model, scripted: &Scripted) -> Self {
+        let engine = ready(model, scripted).await;
         Self::start_with(engine, json!({"capabilities": {}})).await
     }
 
@@ -173,8 +172,7 @@ fn is_empty(answer: &Value) -> bool {
 async fn it_says_what_it_can() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
-    let start: StartEngine =
-        Arc::new(|_| Arc::new(Engine::spawn(|_| Err::<Model<Scripted>, _>("no model"))));
+    let start: StartEngine = Arc::new(|_| Arc::new(Engine::spawn(|_| Err::<Model, _>("no model"))));
     tokio::spawn(serve(input, output, Options::default(), start));
     let mut client = TestClient::new(near);
     let capabilities = json!({"general": {"positionEncodings": ["utf-16", "utf-8"]}});
@@ -458,7 +456,7 @@ async fn until_the_model_is_ready_the_answer_is_null() {
     let engine = Engine::spawn(move |say| {
         say("loading the model");
         let _ = wait.recv();
-        Ok::<_, String>(scripted("b = 2"))
+        Ok::<_, String>(scripted("b = 2").0)
     });
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     let loading = server
@@ -481,7 +479,7 @@ async fn until_the_model_is_ready_the_answer_is_null() {
 
 #[tokio::test]
 async fn without_a_model_the_user_is_told_why() {
-    let engine = Engine::spawn(|_| Err::<Model<Scripted>, _>("model.onnx is missing"));
+    let engine = Engine::spawn(|_| Err::<Model, _>("model.onnx is missing"));
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     let status = server
         .notification("didChangeStatus", |status| status["kind"] == "Error")
@@ -499,10 +497,11 @@ async fn without_a_model_the_user_is_told_why() {
 
 #[tokio::test]
 async fn a_panic_in_the_model_costs_one_answer() {
-    let mut model = scripted("b = 2");
+    let (model, scripted) = scripted("b = 2");
     // Not one of the ids with which the model is warmed up.
-    model.causal_lm.panics_at = model.tokenizer.encode("a.py").last().copied();
-    let mut server = TestServer::start_ready(model).await;
+    let token = model.tokenizer.encode("a.py").last().copied();
+    scripted.script().panics_at = token;
+    let mut server = TestServer::start_ready(model, &scripted).await;
     server.open("a = 1\n$0\n").await;
     assert!(is_empty(&server.ask().await));
     assert!(server.why().await.contains("the engine panicked"));
@@ -593,18 +592,57 @@ async fn settings_change_while_it_runs() {
             .await
             .ends_with("completion is switched off for this language")
     );
+    for (unknown, told) in [("enabledd", true), ("enabledd", false), ("other", true)] {
+        server
+            .notify(change, configure(json!({unknown: true})))
+            .await;
+        if told {
+            let shown = server.notification("window/showMessage", |_| true).await;
+            let message =
+                format!("Interline does not know the setting `{unknown}`, and ignores it");
+            assert_eq!(shown["message"], message);
+        }
+    }
     server
-        .notify(change, configure(json!({"enabledd": true})))
+        .notify(change, configure(json!({"enabled": "perhaps"})))
         .await;
     let shown = server.notification("window/showMessage", |_| true).await;
     let message = shown["message"].as_str().unwrap();
     assert!(
-        message.contains("keeps its settings") && message.contains("enabledd"),
+        message.starts_with("Interline keeps its settings: in the setting `enabled`"),
         "{message}"
     );
-    assert!(is_empty(&server.ask().await));
+    // What is not mentioned stays.
     server.notify(change, configure(Value::Null)).await;
+    assert!(is_empty(&server.ask().await));
+    server
+        .notify(change, configure(json!({"disabledLanguages": []})))
+        .await;
     assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    server.end().await;
+}
+
+/// What an answer may show was decided by the settings under which it was asked for.
+#[tokio::test]
+async fn an_answer_under_older_settings_is_not_shown() {
+    let (engine, mut gate) = gated("b = 2").await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let id = server.send().await;
+    gate.begun.recv().await.unwrap();
+    let settings = json!({"settings": {"interline": {"excludedFiles": ["a.py"]}}});
+    server
+        .notify("workspace/didChangeConfiguration", settings)
+        .await;
+    server.command(WHY, json!([])).await;
+    drop(gate);
+    let answer = server.client.answer(id).await.unwrap();
+    assert_eq!(answer["result"], Value::Null);
+    assert_eq!(
+        server.why().await,
+        "#1 in a.py: nothing shown, because the settings changed meanwhile"
+    );
+    assert!(is_empty(&server.ask().await));
     server.end().await;
 }
 

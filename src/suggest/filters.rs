@@ -1,4 +1,4 @@
-//! What is left of the model's text before it is shown.
+//! What is left of the model's text when it is shown.
 //!
 //! The filters run in the order of [`FILTERS`]. Each only takes away from the end, so that what is
 //! shown is how the model's text began; one that leaves nothing drops the text and gives its name as
@@ -35,7 +35,7 @@ pub const FILTERS: &[(&str, Filter)] = &[
 /// # Errors
 ///
 /// The name of the filter that left nothing.
-pub fn postprocess(mut text: String, context: &Context) -> Result<String, &'static str> {
+pub fn filtered(mut text: String, context: &Context) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("the model wrote nothing");
     }
@@ -71,13 +71,17 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// A small model likes to write the next line of the suffix again.
+/// A small model likes to write the next lines of the suffix again: the first or the second of them.
 fn before_following_line(text: &str, context: &Context) -> usize {
-    let mut following = context.suffix.split('\n').skip(1);
-    let Some(following) = following.find(|line| !line.trim().is_empty()) else {
-        return text.len();
+    let following = context.suffix.split('\n').skip(1);
+    let following = following.filter(|line| !line.trim().is_empty());
+    let following: Vec<&str> = following.take(2).collect();
+    let repeats = |line: &str, (index, following): (usize, &&str)| {
+        let wordless = !following.contains(char::is_alphanumeric);
+        // A lone bracket may well be written before one that closes another block.
+        let same_place = !wordless || index == 0 && indentation(line) == indentation(following);
+        line.trim() == following.trim() && same_place
     };
-    let wordless = !following.contains(char::is_alphanumeric);
     let repeated = lines(text).find(|(start, line)| {
         let whole;
         let line = match start {
@@ -87,9 +91,10 @@ fn before_following_line(text: &str, context: &Context) -> usize {
             }
             _ => *line,
         };
-        // A lone bracket may well be written before one that closes another block.
-        let same_place = !wordless || indentation(line) == indentation(following);
-        line.trim() == following.trim() && same_place
+        following
+            .iter()
+            .enumerate()
+            .any(|following| repeats(line, following))
     });
     repeated.map_or(text.len(), |(start, _)| start.saturating_sub(1))
 }
@@ -99,19 +104,18 @@ fn before_following_line(text: &str, context: &Context) -> usize {
 fn before_repeated_context(text: &str, context: &Context) -> usize {
     let said = |line: &&str| line.trim().len() > 3;
     let mut above = context.prefix.rsplit('\n').skip(1).filter(said);
-    let first = match context.scope {
+    let (last, second_last) = (above.next(), above.next());
+    let text_said = match context.scope {
         Scope::FreshLine => text.trim_start(),
         _ => text,
     };
-    let line = format!(
-        "{}{}",
-        context.line_prefix(),
-        first.split('\n').next().unwrap_or_default()
-    );
-    let same = above
-        .next()
-        .is_some_and(|above| above.trim() == line.trim());
-    if same { 0 } else { text.len() }
+    let mut written = text_said.split('\n');
+    let first = written.next().unwrap_or_default();
+    let first = format!("{}{first}", context.line_prefix());
+    let same = |above: Option<&str>, line: &str| above.is_some_and(|it| it.trim() == line.trim());
+    let one = same(last, &first);
+    let two = same(second_last, &first) && written.next().is_some_and(|line| same(last, line));
+    if one || two { 0 } else { text.len() }
 }
 
 /// `print(x$0)` needs no second `)`: what the text ends with and the line goes on with is there
@@ -223,6 +227,7 @@ mod tests {
             file_name: "a".to_owned(),
             prefix: prefix.to_owned(),
             prefix_start: 0,
+            carriage_returns: Vec::new(),
             suffix: suffix.to_owned(),
             scope,
         }
@@ -236,7 +241,7 @@ mod tests {
         } else {
             Scope::Line
         };
-        let kept = postprocess(text.to_owned(), &context(around, scope));
+        let kept = filtered(text.to_owned(), &context(around, scope));
         assert_eq!(
             kept.as_deref().map_err(|rule| *rule),
             expected,
@@ -262,6 +267,8 @@ mod tests {
             Ok("\n    a = 1"),
         );
         check("a = 1\n$0\nb = 2\n", "c = 2", Ok("c = 2"));
+        check("a = 1\n$0\nb = 2\n\nc = 3\nd = 4\n", "c = 3", rule);
+        check("a = 1\n$0\nb = 2\n\nc = 3\nd = 4\n", "d = 4", Ok("d = 4"));
     }
 
     #[test]
@@ -281,13 +288,19 @@ mod tests {
         check("total += 1\n$0", "total += 1", rule);
         check("total += 1\ntot$0", "al += 1", rule);
         check("total += 1\n$0", "total += 2", Ok("total += 2"));
+        check("first()\nsecond()\n$0", "first()\nsecond()", rule);
+        check(
+            "first()\nsecond()\n$0",
+            "first()\nthird()",
+            Ok("first()\nthird()"),
+        );
         let below = context("total += 1\n$0", Scope::FreshLine);
         assert_eq!(
-            postprocess("\ntotal += 1".to_owned(), &below),
+            filtered("\ntotal += 1".to_owned(), &below),
             rule.map(str::to_owned)
         );
         let new = "\ntotal += 2".to_owned();
-        assert_eq!(postprocess(new.clone(), &below), Ok(new));
+        assert_eq!(filtered(new.clone(), &below), Ok(new));
     }
 
     #[test]
@@ -318,10 +331,7 @@ mod tests {
     fn a_window_inside_of_something_knows_no_brackets() {
         let mut context = context("a$0", Scope::Line);
         context.prefix_start = 1024;
-        assert_eq!(
-            postprocess(") b".to_owned(), &context),
-            Ok(") b".to_owned())
-        );
+        assert_eq!(filtered(") b".to_owned(), &context), Ok(") b".to_owned()));
     }
 
     #[test]
@@ -344,7 +354,7 @@ mod tests {
             block in any::<bool>(),
         ) {
             let context = context(&around, if block { BLOCK } else { Scope::Line });
-            if let Ok(kept) = postprocess(text.clone(), &context) {
+            if let Ok(kept) = filtered(text.clone(), &context) {
                 prop_assert!(text.starts_with(&kept) && !kept.trim().is_empty());
             }
         }

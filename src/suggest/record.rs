@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::engine::Stats;
+use crate::engine::request::Stats;
 use crate::text::context::NothingToAsk;
 
 /// How many records are kept.
@@ -81,6 +81,9 @@ pub enum Silence {
     /// A newer request took its place.
     #[error("a newer request took its place")]
     Superseded,
+    /// The settings changed while the model wrote.
+    #[error("the settings changed meanwhile")]
+    Reconfigured,
     /// The document changed while the model wrote.
     #[error("the document changed meanwhile")]
     Stale,
@@ -95,7 +98,11 @@ impl Silence {
     pub fn is_undecided(&self) -> bool {
         matches!(
             self,
-            Self::Loading(_) | Self::Superseded | Self::Stale | Self::Cancelled
+            Self::Loading(_)
+                | Self::Superseded
+                | Self::Reconfigured
+                | Self::Stale
+                | Self::Cancelled
         )
     }
 }

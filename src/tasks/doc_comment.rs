@@ -1,10 +1,11 @@
 //! Writes the docstring or doc comment of a function or type.
 
-use super::{Desk, Outcome, Output, Source, TaskError};
-use crate::engine::prompt::Hole;
+use super::{Desk, NoItem, NothingWritten, Outcome, Output, Source};
+use crate::engine::EngineError;
+use crate::engine::request::Hole;
 use crate::engine::stop::Scope;
 use crate::text::language::Language;
-use crate::text::syntax::{self, Enclosing, ItemKind};
+use crate::text::syntax::{self, Enclosing, ItemKind, SyntaxError};
 
 /// The longest comment, in tokens.
 const BUDGET: usize = 80;
@@ -22,18 +23,18 @@ struct Place {
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
-pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> {
+/// See [`DocumentError`].
+pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, DocumentError> {
     let (text, start) = (&source.text, source.selection.start);
     // The cursor may stand in the blanks before it.
     let offset =
         start + (text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len());
     let Some(item) = syntax::item_at(text, source.language, offset) else {
-        return Err(TaskError::NoItem(text[..start].matches('\n').count() + 1));
+        return Err(NoItem(source.line(start)).into());
     };
     if item.documented {
         let name = item.name.unwrap_or_else(|| item.signature.clone());
-        return Err(TaskError::Documented(name));
+        return Err(DocumentError::Documented(name));
     }
     let mut place = place(source, &item);
     // A small model takes the hole for more code if the sentence is not begun for it.
@@ -52,13 +53,13 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErr
     let hole = Hole {
         file_name: source.file_name.clone(),
         prefix: format!("{}{}", &text[..place.at], place.open),
-        prefix_start: 0,
         suffix: format!("{}{}", place.close, &text[place.at..]),
+        ..Hole::default()
     };
-    let written = desk.fill(&hole, Scope::Line, BUDGET)?;
+    let written = desk.fill(hole, Scope::Line, BUDGET)?;
     let mut said = sentence(&written.text, place.close.trim()).to_owned();
     if said.is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     if source.language == Language::Python {
         // Neither may the last quote join the closing ones, nor a backslash begin an escape.
@@ -74,7 +75,7 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErr
         .into_iter()
         .nth(before)
     {
-        return Err(TaskError::Broken(error));
+        return Err(DocumentError::Broken(error));
     }
     Ok(Outcome {
         output: Output::Edit(place.at..place.at, comment),
@@ -130,4 +131,24 @@ fn sentence<'a>(text: &'a str, close: &str) -> &'a str {
         close => line.split(close).next().unwrap_or_default(),
     };
     line.trim().trim_end_matches('\\').trim()
+}
+
+/// Why nothing is documented.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// There is no function or type.
+    #[error(transparent)]
+    NoItem(#[from] NoItem),
+    /// The item has a comment already.
+    #[error("{0} is documented already")]
+    Documented(String),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The comment would break the file.
+    #[error("the model's answer does not parse ({0}), and nothing was changed")]
+    Broken(SyntaxError),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -1,7 +1,8 @@
 //! Says in words what code does.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError};
+use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source};
+use crate::engine::EngineError;
 
 /// The longest explanation, in tokens.
 const BUDGET: usize = 400;
@@ -10,8 +11,8 @@ const BUDGET: usize = 400;
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
-pub fn explain(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> {
+/// See [`ExplainError`].
+pub fn explain(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, ExplainError> {
     let name = source.language.name();
     let question = Question {
         instruction: format!("Explain step by step what this {name} code does."),
@@ -21,7 +22,7 @@ pub fn explain(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErro
     };
     let written = desk.ask(&question, BUDGET)?;
     if written.text.trim().is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     Ok(Outcome {
         output: Output::Text {
@@ -32,4 +33,18 @@ pub fn explain(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskErro
         complete: written.complete,
         notes: written.cut_short("the explanation"),
     })
+}
+
+/// Why nothing is explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// There is nothing to work on.
+    #[error(transparent)]
+    NoCode(#[from] NoCode),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

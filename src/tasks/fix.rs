@@ -1,8 +1,10 @@
 //! Mends code that the editor has found something wrong with.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError};
-use crate::text::syntax;
+use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source};
+use crate::engine::EngineError;
+use crate::engine::request::likely_tokens;
+use crate::text::syntax::{self, SyntaxError};
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +19,14 @@ pub struct Problem {
 ///
 /// # Errors
 ///
-/// See [`TaskError`]; where the answer does not parse and the code did, nothing is changed.
+/// See [`FixError`]; where the answer does not parse and the code did, nothing is changed.
 pub fn fix(
     desk: &mut Desk<'_>,
     source: &Source,
     problems: &[Problem],
-) -> Result<Outcome, TaskError> {
+) -> Result<Outcome, FixError> {
     let Some(first) = problems.first() else {
-        return Err(TaskError::NoProblem);
+        return Err(FixError::NoProblem);
     };
     let (text, language) = (&source.text, source.language);
     // What an editor selects is often only the word it underlines.
@@ -36,7 +38,7 @@ pub fn fix(
     };
     let code = &text[range.clone()];
     if code.trim().is_empty() {
-        return Err(TaskError::Blank);
+        return Err(NoCode.into());
     }
     let mut details = " It has these problems:\n".to_owned();
     for problem in problems {
@@ -56,14 +58,14 @@ pub fn fix(
             start: String::new(),
         },
     };
-    let budget = desk.count(code) * 3 / 2 + 64;
+    let budget = likely_tokens(code) * 3 / 2 + 64;
     let written = desk.ask(&question, budget)?;
     if !written.complete {
-        return Err(TaskError::CutShort);
+        return Err(FixError::CutShort);
     }
     let mended = written.text.trim_end();
     if mended.trim().is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     let mended = format!("{mended}{}", &code[code.trim_end().len()..]);
     let before = syntax::errors(text, language).len();
@@ -72,7 +74,7 @@ pub fn fix(
     if errors.len() > before
         && let Some(error) = errors.into_iter().next()
     {
-        return Err(TaskError::Broken(error));
+        return Err(FixError::Broken(error));
     }
     let notes = match mended == code {
         true => vec!["the model changes nothing".to_owned()],
@@ -83,4 +85,27 @@ pub fn fix(
         complete: true,
         notes,
     })
+}
+
+/// Why nothing is fixed.
+#[derive(Debug, thiserror::Error)]
+pub enum FixError {
+    /// Nobody said what is wrong.
+    #[error("nothing is known to be wrong here; there are no diagnostics in the selection")]
+    NoProblem,
+    /// There is nothing to work on.
+    #[error(transparent)]
+    NoCode(#[from] NoCode),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The answer is not all there.
+    #[error("the model's answer was cut short, and nothing was changed")]
+    CutShort,
+    /// The answer would break the file.
+    #[error("the model's answer does not parse ({0}), and nothing was changed")]
+    Broken(SyntaxError),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -1,8 +1,9 @@
 //! Writes code from a description.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError, parse_notes};
-use crate::engine::prompt::Hole;
+use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source, parse_notes};
+use crate::engine::EngineError;
+use crate::engine::request::Hole;
 use crate::engine::stop::Scope;
 use crate::text::language::Language;
 
@@ -13,14 +14,14 @@ const BUDGET: usize = 384;
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
+/// See [`GenerateError`].
 pub fn from_prompt(
     desk: &mut Desk<'_>,
     prompt: &str,
     language: Language,
-) -> Result<Outcome, TaskError> {
+) -> Result<Outcome, GenerateError> {
     if prompt.trim().is_empty() {
-        return Err(TaskError::Blank);
+        return Err(NoCode.into());
     }
     let question = Question {
         instruction: format!("Write {} code:", language.name()),
@@ -33,7 +34,7 @@ pub fn from_prompt(
     };
     let written = desk.ask(&question, BUDGET)?;
     if written.text.trim().is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     let text = written.as_file("", language);
     let mut notes = written.cut_short("the code");
@@ -53,8 +54,8 @@ pub fn from_prompt(
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
-pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> {
+/// See [`GenerateError`].
+pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, GenerateError> {
     let text = &source.text;
     let cursor = source.selection.end;
     let start = text[..cursor].rfind('\n').map_or(0, |end| end + 1);
@@ -63,20 +64,20 @@ pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskEr
         .map_or(text.len(), |end| cursor + end);
     let line = &text[start..end];
     if line.trim().is_empty() {
-        return Err(TaskError::Blank);
+        return Err(NoCode.into());
     }
     let indent = line.len() - line.trim_start().len();
     let hole = |code: &str| Hole {
         file_name: source.file_name.clone(),
         prefix: format!("{}{code}", &text[..end]),
-        prefix_start: 0,
         suffix: text[end..].to_owned(),
+        ..Hole::default()
     };
     let mut code = "\n".to_owned();
-    let first = desk.fill(&hole(&code), Scope::Line, BUDGET)?;
+    let first = desk.fill(hole(&code), Scope::Line, BUDGET)?;
     code.push_str(first.text.trim_end());
     if code.trim().is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     let rest = match (code.ends_with([':', '{']), indent.checked_sub(1)) {
         // It opens a block, and that is what was asked for.
@@ -85,8 +86,8 @@ pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskEr
             desk.go_on(&source.file_name, &before, Scope::Block { indent }, BUDGET)?
         }
         // What stands as deep as the description belongs to it.
-        (false, Some(indent)) => desk.fill(&hole(&code), Scope::Block { indent }, BUDGET)?,
-        (false, None) => desk.fill(&hole(&code), Scope::Text, BUDGET)?,
+        (false, Some(indent)) => desk.fill(hole(&code), Scope::Block { indent }, BUDGET)?,
+        (false, None) => desk.fill(hole(&code), Scope::Text, BUDGET)?,
     };
     code.push_str(rest.text.trim_end());
     Ok(Outcome {
@@ -94,4 +95,18 @@ pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskEr
         notes: rest.cut_short("the code"),
         output: Output::Edit(end..end, code),
     })
+}
+
+/// Why nothing is generated.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// There is nothing to work on.
+    #[error(transparent)]
+    NoCode(#[from] NoCode),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

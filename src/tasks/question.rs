@@ -1,9 +1,8 @@
-//! A question to the model, in the form it was taught: a conversation, or a document to go on with.
+//! A question to the model, put as a conversation.
 
 use super::examples::Example;
-use crate::engine::Ready;
+use crate::engine::request::Chat;
 use crate::engine::stop::Scope;
-use crate::model::chat_template::{ChatTemplateError, Message, Role};
 use crate::text::language::Language;
 
 /// What the assistant is told to be.
@@ -46,61 +45,19 @@ impl Question {
         }
     }
 
-    /// The model's input up to where it answers. The examples stand before the question, the nearest
-    /// last, which is where a model looks first.
-    ///
-    /// # Errors
-    ///
-    /// When the model's chat template does not render.
-    pub fn encode(
-        &self,
-        ready: &Ready,
-        examples: &[Example],
-    ) -> Result<Vec<u32>, ChatTemplateError> {
-        let tokenizer = &ready.tokenizer;
-        let Some(chat) = &ready.chat else {
-            return Ok(tokenizer.encode(&self.as_document(examples)));
-        };
-        let message = |role, content| Message { role, content };
-        let mut messages = vec![message(Role::System, SYSTEM.to_owned())];
-        for example in examples.iter().rev() {
-            messages.push(message(Role::User, self.put("", Some(&example.input))));
-            messages.push(message(Role::Assistant, self.answered(&example.output)));
-        }
+    /// The conversation that puts the question, with `examples`, the nearest first.
+    #[must_use]
+    pub fn chat(&self, examples: &[Example]) -> Chat {
         let code = self.code.as_ref().map(|(_, code)| code.as_str());
-        messages.push(message(Role::User, self.put(&self.details, code)));
-        let mut ids = chat.encode(tokenizer, &messages)?;
-        ids.extend(tokenizer.encode(&self.beginning()));
-        Ok(ids)
-    }
-
-    /// The same as a Markdown document, for a model that was taught no conversations.
-    fn as_document(&self, examples: &[Example]) -> String {
-        let mut document = String::new();
-        let code = self.code.as_ref().map(|(_, code)| code.as_str());
-        let answered = examples.iter().rev().map(|example| {
-            (
-                "",
-                Some(example.input.as_str()),
-                self.answered(&example.output),
-            )
-        });
-        let last = (self.details.as_str(), code, self.beginning());
-        for (details, code, answer) in answered.chain([last]) {
-            let question = self.put(details, code);
-            document.push_str(&format!(
-                "## Question\n\n{question}\n\n## Answer\n\n{answer}"
-            ));
-            document.push_str(if document.ends_with('\n') { "\n" } else { "" });
+        let examples = examples
+            .iter()
+            .map(|Example { input, output }| (self.put("", Some(input)), self.answered(output)));
+        Chat {
+            system: SYSTEM.to_owned(),
+            examples: examples.collect(),
+            question: self.put(&self.details, code),
+            answer: self.beginning(),
         }
-        // The last answer is open.
-        document.truncate(document.trim_end_matches('\n').len());
-        if let Answer::Code { start, .. } = &self.answer
-            && (start.is_empty() || start.ends_with('\n'))
-        {
-            document.push('\n');
-        }
-        document
     }
 
     /// An example's question, or with its details this one.

@@ -11,17 +11,21 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
-use super::{Desk, Outcome, Output, Progress, Source, TaskError};
-use crate::engine::sampler::Sampling;
+use super::{Desk, NothingWritten, Outcome, Output, Progress, Source};
+use crate::engine::EngineError;
+use crate::engine::request::{Draws, Input};
 use crate::engine::stop::Scope;
-use crate::engine::task::TaskRequest;
 use crate::text::syntax::Parsed;
-use judge::Judge;
-use problem::Problem;
+use judge::{Judge, JudgeError};
+use problem::{Problem, ProblemError};
 use variations::variations;
 
 /// The longest program, in tokens.
 const BUDGET: usize = 160;
+
+/// Temperatures of the draws after the likeliest, in percent: low ones keep to what the model knows,
+/// high ones find what it would not think of.
+const TEMPERATURES: &[u32] = &[60, 80, 100, 40];
 
 /// Further inputs on which survivors are compared.
 const VARIATIONS: usize = 8;
@@ -84,13 +88,13 @@ impl std::fmt::Display for Evidence {
 ///
 /// # Errors
 ///
-/// See [`TaskError`]. Without a sandbox nothing is drawn.
+/// See [`SolveError`]. Without a sandbox nothing is drawn.
 pub fn solve(
     desk: &mut Desk<'_>,
     source: &Source,
     draws: usize,
     best: usize,
-) -> Result<Outcome, TaskError> {
+) -> Result<Outcome, SolveError> {
     let language = source.language;
     let problem = Problem::read(Path::new(&source.file_name), &source.text, language)?;
     let judge = Judge::find(language)?;
@@ -101,7 +105,7 @@ pub fn solve(
         notes.push("no program passes the examples; this is the first one that parses".to_owned());
     }
     let text = match evidence.clusters.len().min(best) {
-        0 => evidence.first.ok_or(TaskError::Nothing)?,
+        0 => evidence.first.ok_or(NothingWritten)?,
         1 => evidence.clusters[0].program.clone(),
         shown => {
             let comment = language.line_comment();
@@ -130,13 +134,13 @@ pub fn solve(
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
+/// See [`SolveError`].
 fn evidence(
     desk: &mut Desk<'_>,
     problem: &Problem,
     judge: &Judge,
     draws: usize,
-) -> Result<Evidence, TaskError> {
+) -> Result<Evidence, SolveError> {
     let cancel = desk.cancel.clone();
     let mut trial = Trial::new(problem, judge);
     draw(desk, problem, draws, |observer, _, program| {
@@ -153,19 +157,32 @@ fn evidence(
     Ok(trial.evidence())
 }
 
-/// Draws programs, and hands each over when it is done, with the how manieth it is.
+/// Draws programs, and hands each over when it is done, with the number of its draw.
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
+/// See [`SolveError`].
 pub fn draw(
     desk: &mut Desk<'_>,
     problem: &Problem,
     draws: usize,
-    mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, String) -> Result<(), TaskError>,
-) -> Result<(), TaskError> {
-    let request = request(desk, problem, draws);
-    desk.draw(request, |observer, draw, written| {
+    mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, String) -> Result<(), SolveError>,
+) -> Result<(), SolveError> {
+    // The program goes on from how it begins, as a file does: of the forms of prompt that were tried
+    // this one solves the most with the default model (docs/decisions/004-leading-a-small-model.md).
+    let input = Input::Continue {
+        file_name: format!("solution.{}", problem.language.extension()),
+        text: problem.stub.clone(),
+    };
+    let scope = match problem.function {
+        Some(_) => Scope::Block { indent: 0 },
+        None => Scope::Text,
+    };
+    let draws = Draws {
+        count: draws,
+        temperatures: TEMPERATURES,
+    };
+    desk.draw(input, scope, BUDGET, draws, |observer, draw, written| {
         done(observer, draw, problem.program(&written.text))
     })
 }
@@ -248,28 +265,22 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The first draw is the likeliest text, the others are drawn at several temperatures: low ones keep to
-/// what the model knows, high ones find what it would not think of.
-fn samplings(draws: usize) -> Vec<Sampling> {
-    const TEMPERATURES: [f32; 4] = [0.4, 0.6, 0.8, 1.0];
-    let drawn = (1..draws).map(|draw| Sampling::TopP {
-        temperature: TEMPERATURES[draw % TEMPERATURES.len()],
-        top_p: 0.95,
-        seed: draw as u64,
-    });
-    std::iter::once(Sampling::Greedy).chain(drawn).collect()
-}
-
-/// The program goes on from how it begins, as a file does: of the forms of prompt that were tried this
-/// one solves the most with the default model (ARCHITECTURE.md).
-fn request(desk: &Desk<'_>, problem: &Problem, draws: usize) -> TaskRequest {
-    let name = format!("solution.{}", problem.language.extension());
-    let scope = match problem.function {
-        Some(_) => Scope::Block { indent: 0 },
-        None => Scope::Text,
-    };
-    TaskRequest {
-        draws: samplings(draws),
-        ..desk.continuation(&name, &problem.stub, scope, BUDGET)
-    }
+/// Why a problem is not solved.
+#[derive(Debug, thiserror::Error)]
+pub enum SolveError {
+    /// The source states no problem.
+    #[error(transparent)]
+    Problem(#[from] ProblemError),
+    /// Programs cannot be judged.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// Programs cannot be run.
+    #[error("cannot run the programs: {0}")]
+    Run(#[from] io::Error),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -1,7 +1,8 @@
 //! Writes a test for a function or type, in the usual framework of its language.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Source, TaskError, parse_notes};
+use super::{Desk, NoItem, NothingWritten, Outcome, Output, Source, parse_notes};
+use crate::engine::EngineError;
 use crate::text::language::Language;
 use crate::text::syntax::{self, ItemKind};
 
@@ -13,8 +14,8 @@ const BUDGET: usize = 320;
 ///
 /// # Errors
 ///
-/// See [`TaskError`].
-pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> {
+/// See [`TestError`].
+pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TestError> {
     let (text, language) = (&source.text, source.language);
     let at = syntax::item_at(text, language, source.selection.start);
     let items = syntax::items(text, language);
@@ -23,8 +24,7 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> 
         (Some(item), _) => (item.name, item.kind, &text[item.range]),
         (None, Some(item)) => (item.name, item.kind, &text[item.range]),
         (None, None) => {
-            let line = text[..source.selection.start].matches('\n').count() + 1;
-            return Err(TaskError::NoItem(line));
+            return Err(NoItem(source.line(source.selection.start)).into());
         }
     };
     let name = name.unwrap_or_else(|| "it".to_owned());
@@ -49,7 +49,7 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TaskError> 
     };
     let written = desk.ask(&question, BUDGET)?;
     if written.text.trim().is_empty() {
-        return Err(TaskError::Nothing);
+        return Err(NothingWritten.into());
     }
     let text = written.as_file(&start, language);
     let mut notes = written.cut_short("the test");
@@ -168,4 +168,18 @@ fn frame(language: Language, stem: &str, name: &str) -> Frame {
         file_name,
         start,
     }
+}
+
+/// Why there is no test.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// There is no function or type.
+    #[error(transparent)]
+    NoItem(#[from] NoItem),
+    /// The answer is empty.
+    #[error(transparent)]
+    Nothing(#[from] NothingWritten),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

@@ -1,7 +1,9 @@
 //! Translates code from one language to another, an item at a time.
 
 use super::question::{Answer, Question};
-use super::{Desk, Outcome, Output, Progress, Source, TaskError, parse_notes};
+use super::{Desk, NoCode, Outcome, Output, Progress, Source, parse_notes};
+use crate::engine::EngineError;
+use crate::engine::request::likely_tokens;
 use crate::text::language::Language;
 use crate::text::syntax::{Item, ItemKind, Parsed};
 
@@ -15,14 +17,18 @@ const SLACK: usize = 64;
 ///
 /// # Errors
 ///
-/// See [`TaskError`]. An item that does not fit the model, or that it has no answer to, is left out
+/// See [`TranslateError`]. An item that does not fit the model, or that it has no answer to, is left out
 /// and named in the outcome's notes.
-pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<Outcome, TaskError> {
+pub fn translate(
+    desk: &mut Desk<'_>,
+    source: &Source,
+    to: Language,
+) -> Result<Outcome, TranslateError> {
     let code = source.code()?;
     let from = source.language;
     let first_line = match source.selection.is_empty() {
         true => 1,
-        false => 1 + source.text[..source.selection.start].matches('\n').count(),
+        false => source.line(source.selection.start),
     };
     let parsed = Parsed::new(code, from);
     let items = parsed.items();
@@ -48,7 +54,7 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
         .map(|item| &code[item.range.clone()])
         .collect();
     if parts.is_empty() {
-        return Err(TaskError::Blank);
+        return Err(NoCode.into());
     }
     let mut translation = Translation::new(to);
     let mut complete = true;
@@ -70,7 +76,7 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
                 start: start.clone(),
             },
         };
-        let budget = 2 * desk.count(part) + SLACK;
+        let budget = 2 * likely_tokens(part) + SLACK;
         let left_out = match desk.ask(&question, budget) {
             Ok(written) if written.text.trim().is_empty() => {
                 Some("the model wrote nothing".to_owned())
@@ -83,8 +89,8 @@ pub fn translate(desk: &mut Desk<'_>, source: &Source, to: Language) -> Result<O
                 translation.add(&format!("{start}{}", written.text), !start.is_empty());
                 None
             }
-            Err(error @ TaskError::TooLong { .. }) => Some(error.to_string()),
-            Err(error) => return Err(error),
+            Err(error @ EngineError::TooLong { .. }) => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         if let Some(why) = left_out {
             complete = false;
@@ -190,4 +196,15 @@ impl Translation {
         blocks.retain(|block| !block.is_empty());
         format!("{}\n", blocks.join("\n\n"))
     }
+}
+
+/// Why nothing is translated.
+#[derive(Debug, thiserror::Error)]
+pub enum TranslateError {
+    /// There is nothing to work on.
+    #[error(transparent)]
+    NoCode(#[from] NoCode),
+    /// The model has no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }

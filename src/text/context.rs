@@ -37,6 +37,9 @@ pub struct Context {
     pub prefix: String,
     /// Where `prefix` begins in the document, in bytes.
     pub prefix_start: usize,
+    /// Where the document has a `\r` that `prefix` lacks: offsets into `prefix`, ascending. With
+    /// them an offset into `prefix` can be told as one of the document.
+    pub carriage_returns: Vec<usize>,
     /// The text after the cursor, or its beginning.
     pub suffix: String,
     /// How much to write.
@@ -78,11 +81,14 @@ impl Context {
         let start = char_boundary(rope, start.next_multiple_of(WINDOW_STEP));
         let end = (offset + SUFFIX_BYTES).min(rope.len_bytes());
         let end = char_boundary(rope, end);
+        let (prefix, carriage_returns) = line_feeds(rope.byte_slice(start..offset).into());
+        let (suffix, _) = line_feeds(rope.byte_slice(offset..end).into());
         let mut context = Self {
             file_name: file_name.to_owned(),
-            prefix: line_feeds(rope.byte_slice(start..offset).into()),
+            prefix,
             prefix_start: start,
-            suffix: line_feeds(rope.byte_slice(offset..end).into()),
+            carriage_returns,
+            suffix,
             scope: Scope::Line,
         };
         context.worth_asking(trigger)?;
@@ -179,11 +185,25 @@ fn indentation(line: &str) -> usize {
     line.chars().take_while(|char| char.is_whitespace()).count()
 }
 
-fn line_feeds(text: Cow<'_, str>) -> String {
-    match text.contains('\r') {
-        true => text.replace("\r\n", "\n").replace('\r', "\n"),
-        false => text.into_owned(),
+/// The text with `\n` for line ends, and where a `\r` before one was left out.
+fn line_feeds(text: Cow<'_, str>) -> (String, Vec<usize>) {
+    if !text.contains('\r') {
+        return (text.into_owned(), Vec::new());
     }
+    let mut lines = String::with_capacity(text.len());
+    let mut left_out = Vec::new();
+    for (number, piece) in text.split("\r\n").enumerate() {
+        if number > 0 {
+            left_out.push(lines.len());
+            lines.push('\n');
+        }
+        lines.extend(
+            piece
+                .chars()
+                .map(|char| if char == '\r' { '\n' } else { char }),
+        );
+    }
+    (lines, left_out)
 }
 
 /// The boundary of a character at or before `offset`.
@@ -277,6 +297,7 @@ mod tests {
             ("a\nb\nc", "\nd\n")
         );
         assert_eq!((context.line_prefix(), context.line_suffix()), ("c", ""));
+        assert_eq!(context.carriage_returns, [1]);
     }
 
     #[test]

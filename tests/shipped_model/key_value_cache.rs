@@ -5,7 +5,6 @@
 use interline::engine::cancel::Cancel;
 use interline::engine::decoder::Decoder;
 use interline::model::CausalLm;
-use interline::model::onnx::OnnxLm;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -15,9 +14,12 @@ use crate::support;
 /// much. Measured: see the assertion's message; `MatMulNBits` has another kernel for one row.
 const MARGIN: f32 = 2.0;
 
-fn cold(lm: &mut OnnxLm, prompt: &[u32]) -> Vec<f32> {
+/// Tokens of one pass.
+const CHUNK: usize = 64;
+
+fn cold(lm: &dyn CausalLm, prompt: &[u32]) -> Vec<f32> {
     let mut decoder = Decoder::new(lm, 512).unwrap();
-    decoder.prefill(lm, prompt, &Cancel::default()).unwrap();
+    decoder.prefill(prompt, CHUNK, &Cancel::default()).unwrap();
     decoder.logits().to_vec()
 }
 
@@ -59,11 +61,11 @@ fn edit(text: &mut Vec<u32>, undo: &mut Vec<Vec<u32>>, source: &[u32], rng: &mut
 
 #[test]
 fn reuse_equals_a_cold_prompt() {
-    let mut model = support::model();
+    let model = support::model();
     let source = model
         .tokenizer
         .encode(include_str!("../../src/engine/stop.rs"));
-    let lm = &mut model.causal_lm;
+    let lm = &*model.causal_lm;
     let mut rng = SmallRng::seed_from_u64(1);
     let mut decoder = Decoder::new(lm, 512).unwrap();
     let (mut reused, mut computed) = (0, 0);
@@ -74,13 +76,13 @@ fn reuse_equals_a_cold_prompt() {
             edit(&mut text, &mut undo, &source, &mut rng);
             // The marker behind the text is what keeps written tokens out of the next prompt.
             let prompt = [text.as_slice(), &[model.fim.middle]].concat();
-            let prefill = decoder.prefill(lm, &prompt, &Cancel::default()).unwrap();
+            let prefill = decoder.prefill(&prompt, CHUNK, &Cancel::default()).unwrap();
             reused += prefill.reused;
             computed += prefill.computed;
             let warm = decoder.logits().to_vec();
             // Writing dirties the cache behind the prompt.
             for token in &source[..rng.random_range(0..6)] {
-                decoder.step(lm, *token).unwrap();
+                decoder.step(*token).unwrap();
             }
             assert_eq!(
                 difference(&warm, &cold(lm, &prompt)),
@@ -97,22 +99,22 @@ fn reuse_equals_a_cold_prompt() {
 
 #[test]
 fn kept_steps_stay_within_the_margin() {
-    let mut model = support::model();
+    let model = support::model();
     let source = model
         .tokenizer
         .encode(include_str!("../../src/engine/stop.rs"));
-    let lm = &mut model.causal_lm;
+    let lm = &*model.causal_lm;
     let mut decoder = Decoder::new(lm, 512).unwrap();
     let mut worst = 0.0_f32;
     for (batch, steps) in [(100, 20), (60, 64), (128, 8)] {
         decoder
-            .prefill(lm, &source[..batch], &Cancel::default())
+            .prefill(&source[..batch], CHUNK, &Cancel::default())
             .unwrap();
         for token in &source[batch..batch + steps] {
-            decoder.step(lm, *token).unwrap();
+            decoder.step(*token).unwrap();
         }
         let prompt = &source[..batch + steps + 10];
-        let prefill = decoder.prefill(lm, prompt, &Cancel::default()).unwrap();
+        let prefill = decoder.prefill(prompt, CHUNK, &Cancel::default()).unwrap();
         assert_eq!(prefill.reused, batch + steps);
         worst = worst.max(difference(decoder.logits(), &cold(lm, prompt)));
     }
@@ -125,16 +127,14 @@ fn kept_steps_stay_within_the_margin() {
 
 #[test]
 fn the_cache_refuses_more_than_it_holds() {
-    let mut lm = support::model().causal_lm;
+    let lm = support::model().causal_lm;
     let mut cache = lm.new_cache(16).unwrap();
     let mut logits = Vec::new();
-    let error = lm
-        .forward(&mut cache, 10, &[1; 7], 1, &mut logits)
-        .unwrap_err();
+    let error = cache.forward(&[10], &[1; 7], 1, &mut logits).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the sequence does not fit a cache of 16 tokens"
     );
-    lm.forward(&mut cache, 0, &[1; 16], 1, &mut logits).unwrap();
+    cache.forward(&[0], &[1; 16], 1, &mut logits).unwrap();
     assert_eq!(logits.len(), lm.vocabulary());
 }

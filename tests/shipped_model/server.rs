@@ -5,7 +5,7 @@ use std::sync::Arc;
 use interline::engine::Engine;
 use interline::server;
 use interline::server::client::Client;
-use interline::server::settings::{Config, Options};
+use interline::server::settings::{EngineOptions, Options};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -35,7 +35,7 @@ async fn start(text: &str) -> Client {
     let engine = Arc::new(Engine::spawn(|_| Ok::<_, String>(support::model())));
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
-    let start = Arc::new(move |_: &Config| engine.clone());
+    let start = Arc::new(move |_: &EngineOptions| engine.clone());
     tokio::spawn(server::serve(input, output, Options::default(), start));
     let mut client = Client::new(near);
     client

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use interline::model::Model;
-use interline::model::onnx::OnnxLm;
 use interline::runtime::{Runtime, RuntimeOptions};
 
 /// The shipped model's folder.
@@ -12,7 +11,7 @@ pub(crate) fn directory() -> PathBuf {
 }
 
 /// The shipped model, loaded as the program loads it.
-pub(crate) fn model() -> Model<OnnxLm> {
+pub(crate) fn model() -> Model {
     let mut progress = |line: &str| eprintln!("{line}");
     let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut progress).unwrap();
     Model::load(&directory(), &mut runtime).unwrap()

@@ -2,33 +2,28 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use interline::engine::cancel::Cancel;
 use interline::engine::decoder::Decoder;
-use interline::engine::generate::Limits;
-use interline::engine::lanes::Lanes;
-use interline::engine::sampler::Sampling;
+use interline::engine::lanes::{Lanes, Texts};
+use interline::engine::request::{Draws, Limits};
 use interline::engine::stop::Scope;
-use interline::engine::{Engine, EngineState, Ready};
-use interline::model::CausalLm;
+use interline::engine::{Engine, EngineState};
+use interline::tasks::desk::Desk;
+use interline::tasks::fix::FixError;
 use interline::tasks::fix::Problem;
-use interline::tasks::{Desk, Outcome, Output, Source, Task, TaskError};
+use interline::tasks::{Outcome, Output, Source, Task, TaskError};
 use interline::text::language::Language;
 use interline::text::syntax;
 
 use crate::support;
 
-static ENGINE: LazyLock<(Engine, Ready)> = LazyLock::new(|| {
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let engine = Engine::spawn(|_| Ok::<_, String>(support::model()));
-    let ready = loop {
-        match &*engine.state().borrow() {
-            EngineState::Ready(ready) => break ready.clone(),
-            EngineState::Failed(problem) => panic!("{problem}"),
-            EngineState::Loading(_) => std::thread::yield_now(),
-        }
-    };
-    (engine, ready)
+    while matches!(*engine.state().borrow(), EngineState::Loading(_)) {
+        std::thread::yield_now();
+    }
+    engine
 });
 
 fn source(file: &str, text: &str) -> Source {
@@ -50,10 +45,8 @@ fn example(file: &str) -> Source {
 }
 
 fn perform(task: &Task, source: &Source) -> Result<Outcome, TaskError> {
-    let (engine, ready) = &*ENGINE;
     let mut desk = Desk {
-        engine,
-        ready,
+        engine: &ENGINE,
         cancel: &Cancel::default(),
         examples: Vec::new(),
         observer: &mut |_| {},
@@ -207,7 +200,10 @@ fn a_mended_file_parses_no_worse() {
     };
     match perform(&Task::Fix(vec![problem]), &source) {
         Ok(outcome) => assert_eq!(syntax::errors(text(&outcome), Language::Python), []),
-        Err(error) => assert!(matches!(error, TaskError::Broken(_)), "{error}"),
+        Err(error) => assert!(
+            matches!(error, TaskError::Fix(FixError::Broken(_))),
+            "{error}"
+        ),
     }
 }
 
@@ -236,29 +232,26 @@ fn a_problem_is_solved_and_the_evidence_counted() {
 fn lanes_have_the_logits_of_single_texts() {
     const MARGIN: f32 = 2.0;
     let model = support::model();
-    let mut lm = model.causal_lm;
+    let lm = &*model.causal_lm;
     let prompt = model
         .tokenizer
         .encode("def area(width, height):\n    return width");
     let texts =
         [" * height\n", " + height + width\n", "\n"].map(|text| model.tokenizer.encode(text));
-    let mut decoder = Decoder::new(&lm, 128).unwrap();
+    let mut decoder = Decoder::new(lm, 128).unwrap();
     let mut single = Vec::new();
     for text in &texts {
         decoder.truncate(0);
-        decoder
-            .prefill(&mut lm, &prompt, &Cancel::default())
-            .unwrap();
+        decoder.prefill(&prompt, 64, &Cancel::default()).unwrap();
         for token in text {
-            decoder.step(&mut lm, *token).unwrap();
+            decoder.step(*token).unwrap();
         }
         single.push(decoder.logits().to_vec());
     }
     let len = prompt.len();
     let mut whole = lm.new_cache(128).unwrap();
-    lm.forward(&mut whole, 0, &prompt, 1, &mut Vec::new())
-        .unwrap();
-    let mut cache = lm.fork(&whole, len, texts.len(), 128).unwrap();
+    whole.forward(&[0], &prompt, 1, &mut Vec::new()).unwrap();
+    let mut cache = whole.fork(len, texts.len(), 128).unwrap();
     let mut pasts = vec![len; texts.len()];
     let mut written = vec![0; texts.len()];
     let mut checked = 0;
@@ -269,8 +262,7 @@ fn lanes_have_the_logits_of_single_texts() {
             .zip(&written)
             .map(|(text, at)| text[*at])
             .collect();
-        lm.forward_lanes(&mut cache, &pasts, &tokens, &mut logits)
-            .unwrap();
+        cache.forward(&pasts, &tokens, 1, &mut logits).unwrap();
         for (lane, text) in texts.iter().enumerate() {
             pasts[lane] += 1;
             written[lane] += 1;
@@ -290,50 +282,73 @@ fn lanes_have_the_logits_of_single_texts() {
 
 #[test]
 fn the_same_seeds_draw_the_same_texts() {
-    let mut model = support::model();
+    let model = support::model();
     let prompt = model
         .tokenizer
         .encode("def area(width, height):\n    return");
-    let mut decoder = Decoder::new(&model.causal_lm, 128).unwrap();
-    decoder
-        .prefill(&mut model.causal_lm, &prompt, &Cancel::default())
-        .unwrap();
-    let limits = Limits {
-        max_new_tokens: 8,
-        time: Duration::MAX,
+    let mut decoder = Decoder::new(&*model.causal_lm, 128).unwrap();
+    decoder.prefill(&prompt, 64, &Cancel::default()).unwrap();
+    let texts = Texts {
+        healed: Vec::new(),
+        end: model.fim.end.clone(),
+        scope: Scope::Line,
+        suffix: String::new(),
+        limits: Limits {
+            tokens: 8,
+            time: None,
+        },
+        draws: Draws {
+            count: 5,
+            temperatures: &[80],
+        },
     };
-    let draws: Vec<_> = (0..5)
-        .map(|seed| Sampling::TopP {
-            temperature: 0.8,
-            top_p: 0.95,
-            seed,
-        })
-        .collect();
     let mut draw = |lanes: usize| {
-        let scope = Scope::Line;
-        let mut lanes = Lanes::fork(
-            &model.causal_lm,
-            &decoder,
-            draws.clone(),
-            lanes,
-            Vec::new(),
-            scope,
-            limits,
-        )
-        .unwrap();
-        let mut texts = vec![String::new(); draws.len()];
-        let end = model.fim.end.clone();
+        let mut lanes = Lanes::fork(&decoder, texts.clone(), lanes).unwrap();
+        let mut drawn = vec![String::new(); texts.draws.count];
         while lanes
-            .step(&mut model, &end, &Cancel::default(), |draw, text| {
-                texts[draw] = text.text
+            .step(&model.tokenizer, &mut decoder, |draw, text| {
+                drawn[draw] = text.text;
             })
             .unwrap()
         {}
-        texts
+        drawn
     };
-    let texts = draw(5);
-    assert_eq!(draw(5), texts);
+    let drawn = draw(5);
+    assert_eq!(draw(5), drawn);
     // With fewer lanes, texts follow each other in a lane that went back to the prompt's end.
     assert_eq!(draw(2), draw(2));
-    assert!(texts.iter().any(|text| *text != texts[0]), "{texts:?}");
+    assert!(drawn.iter().any(|text| *text != drawn[0]), "{drawn:?}");
+}
+
+/// A text that is written in the decoder itself is the one that is written in a copy of it.
+#[test]
+fn a_text_in_place_is_the_text_in_a_copy() {
+    let model = support::model();
+    let prompt = model.tokenizer.encode("def area(width, height):\n    ");
+    let mut decoder = Decoder::new(&*model.causal_lm, 128).unwrap();
+    let texts = Texts {
+        healed: Vec::new(),
+        end: model.fim.end.clone(),
+        scope: Scope::Text,
+        suffix: String::new(),
+        limits: Limits {
+            tokens: 24,
+            time: None,
+        },
+        draws: Draws::GREEDY,
+    };
+    let mut written = Vec::new();
+    for in_place in [false, true] {
+        decoder.prefill(&prompt, 64, &Cancel::default()).unwrap();
+        let mut lanes = match in_place {
+            true => Lanes::in_place(&decoder, texts.clone()),
+            false => Lanes::fork(&decoder, texts.clone(), 1).unwrap(),
+        };
+        while lanes
+            .step(&model.tokenizer, &mut decoder, |_, text| written.push(text))
+            .unwrap()
+        {}
+    }
+    assert!(written[0].tokens > 4, "{written:?}");
+    assert_eq!(written[0], written[1]);
 }

@@ -1,0 +1,198 @@
+//! The desk at which a task asks the model, and waits for what it writes.
+
+use std::time::Duration;
+
+use super::Progress;
+use super::examples::Example;
+use super::question::Question;
+use crate::engine::cancel::Cancel;
+use crate::engine::request::{Draws, Event, Generation, Hole, Input, Limits, Priority, Request};
+use crate::engine::stop::{FinishReason, Scope};
+use crate::engine::{Engine, EngineError};
+use crate::text::language::Language;
+use crate::text::syntax::Parsed;
+
+/// A cancelled task ends within this time, wherever it waits.
+pub const HEARD: Duration = Duration::from_millis(100);
+
+/// What a task works with.
+pub struct Desk<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// Ends the task early.
+    pub cancel: &'a Cancel,
+    /// Pairs to learn from, the nearest first.
+    pub examples: Vec<Example>,
+    /// Is told how it goes.
+    pub observer: &'a mut dyn FnMut(Progress<'_>),
+    /// Is shown each prompt, as the model is given it.
+    pub show_prompt: Option<&'a mut dyn FnMut(&str)>,
+}
+
+/// A text the model wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The text.
+    pub text: String,
+    /// Whether the model came to its end, and was not cut short.
+    pub complete: bool,
+}
+
+impl Desk<'_> {
+    /// Puts a question, with as many examples as there is room for. The answer has `tokens` tokens at
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn ask(&mut self, question: &Question, tokens: usize) -> Result<Written, EngineError> {
+        let input = Input::Chat(question.chat(&self.examples));
+        self.write(input, question.scope(), tokens)
+    }
+
+    /// Fills a hole in a text, with `tokens` tokens at most.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn fill(
+        &mut self,
+        hole: Hole,
+        scope: Scope,
+        tokens: usize,
+    ) -> Result<Written, EngineError> {
+        self.write(Input::Hole(hole), scope, tokens)
+    }
+
+    /// Goes on from `text`, the beginning of a file, as far as `scope` goes: a model that was taught to
+    /// fill holes with lines would end too early.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn go_on(
+        &mut self,
+        file_name: &str,
+        text: &str,
+        scope: Scope,
+        tokens: usize,
+    ) -> Result<Written, EngineError> {
+        let input = Input::Continue {
+            file_name: file_name.to_owned(),
+            text: text.to_owned(),
+        };
+        self.write(input, scope, tokens)
+    }
+
+    /// The likeliest text.
+    fn write(&mut self, input: Input, scope: Scope, tokens: usize) -> Result<Written, EngineError> {
+        let mut written = None;
+        self.draw(input, scope, tokens, Draws::GREEDY, |_, _, text| {
+            written = Some(text);
+            Ok::<_, EngineError>(())
+        })?;
+        written.ok_or(EngineError::Ended)
+    }
+
+    /// Has texts of `tokens` tokens at most written, and hands each over when it is done, with the
+    /// number of its draw and the observer.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`], and those of `done`.
+    pub fn draw<E: From<EngineError>>(
+        &mut self,
+        input: Input,
+        scope: Scope,
+        tokens: usize,
+        draws: Draws,
+        mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, Written) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut events = self.engine.submit(Request {
+            input,
+            parts: Vec::new(),
+            scope,
+            limits: Limits { tokens, time: None },
+            draws,
+            priority: Priority::Task,
+            cancel: self.cancel.clone(),
+            echo: self.show_prompt.is_some(),
+        });
+        loop {
+            let event = match events.next_within(HEARD) {
+                Ok(event) => event.unwrap_or(Event::Failed(EngineError::Ended)),
+                // It may still wait for other tasks.
+                Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled.into()),
+                Err(_) => continue,
+            };
+            match event {
+                Event::Started(started) => {
+                    if let (Some(show), Some(text)) = (&mut self.show_prompt, started.text) {
+                        show(&text);
+                    }
+                }
+                Event::Text(text) => (self.observer)(Progress::Text(&text)),
+                Event::Drawn(draw, generation) => {
+                    let Generation {
+                        finish_reason,
+                        tokens,
+                        ..
+                    } = &generation;
+                    tracing::debug!(?finish_reason, tokens, "the model has written");
+                    done(self.observer, draw, generation.into())?;
+                }
+                Event::Finished(_) => return Ok(()),
+                Event::Failed(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Written {
+    /// The code that begins with `start` as a text of its own, without a stump where it was cut short.
+    pub(super) fn as_file(&self, start: &str, language: Language) -> String {
+        let text = format!("{start}{}", self.text);
+        let text = match self.complete {
+            true => &text,
+            false => without_stump(&text, language),
+        };
+        format!("{}\n", text.trim_end())
+    }
+
+    /// The note that `what` was cut short, if it was.
+    pub(super) fn cut_short(&self, what: &str) -> Vec<String> {
+        match self.complete {
+            true => Vec::new(),
+            false => vec![format!("{what} was cut short")],
+        }
+    }
+}
+
+impl From<Generation> for Written {
+    fn from(generation: Generation) -> Self {
+        let cut = [FinishReason::Length, FinishReason::Repetition];
+        Self {
+            text: generation.text,
+            complete: !cut.contains(&generation.finish_reason),
+        }
+    }
+}
+
+/// The text without its last item, if that is broken and not the only one: an answer that was cut short
+/// ends in the midst of it.
+fn without_stump(text: &str, language: Language) -> &str {
+    let parsed = Parsed::new(text, language);
+    let Some(error) = parsed.errors().into_iter().last() else {
+        return text;
+    };
+    let start = match parsed.items().as_slice() {
+        [_, .., last] => last.range.start,
+        _ => return text,
+    };
+    let first_line = text[..start].matches('\n').count() + 1;
+    if error.line >= first_line {
+        &text[..start]
+    } else {
+        text
+    }
+}
