@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn limits_follow_from_the_speed() {
         // 135M, 0.5B and 1.5B parameters on two cores, a fast GPU, and something that hardly moves.
-        check(1100.0, 100.0, 4, (1024, 9, 400));
-        check(300.0, 38.0, 10, (256, 2, 700));
+        check(1100.0, 100.0, 4, (1024, 11, 400));
+        check(300.0, 38.0, 10, (256, 3, 700));
         check(110.0, 14.0, 30, (128, 1, 1500));
         check(20_000.0, 300.0, 1, (1024, 16, 400));
         check(1.0, 0.1, 9000, (128, 1, 1500));

@@ -195,17 +195,20 @@ pub struct Stats {
     pub model: Duration,
 }
 
-/// The events of one request. Dropping them cancels it.
+/// The events of one request. Dropping them before the last one cancels it.
 #[derive(Debug)]
 pub struct Events {
     receiver: flume::Receiver<Event>,
     cancel: Cancel,
+    ended: bool,
 }
 
 impl Events {
     /// Waits for the next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<Event> {
-        self.receiver.recv_async().await.ok()
+        let event = self.receiver.recv_async().await.ok();
+        self.note(&event);
+        event
     }
 
     /// Waits for the next event on this thread, for as long as `time` at most.
@@ -214,17 +217,25 @@ impl Events {
     ///
     /// When the time is over. `Ok(None)` after the last event.
     pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>, Timeout> {
-        match self.receiver.recv_timeout(time) {
-            Ok(event) => Ok(Some(event)),
-            Err(flume::RecvTimeoutError::Disconnected) => Ok(None),
-            Err(flume::RecvTimeoutError::Timeout) => Err(Timeout),
-        }
+        let event = match self.receiver.recv_timeout(time) {
+            Ok(event) => Some(event),
+            Err(flume::RecvTimeoutError::Disconnected) => None,
+            Err(flume::RecvTimeoutError::Timeout) => return Err(Timeout),
+        };
+        self.note(&event);
+        Ok(event)
+    }
+
+    fn note(&mut self, event: &Option<Event>) {
+        self.ended |= matches!(event, None | Some(Event::Finished(_) | Event::Failed(_)));
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        if !self.ended {
+            self.cancel.cancel();
+        }
     }
 }
 
@@ -253,7 +264,12 @@ impl Job {
             submitted: Instant::now(),
             events: Some(sender),
         };
-        (job, Events { receiver, cancel })
+        let events = Events {
+            receiver,
+            cancel,
+            ended: false,
+        };
+        (job, events)
     }
 
     /// Tells an event that is not the last.

@@ -95,6 +95,7 @@ async fn one_text_is_told_as_it_grows() {
         text "b"
         text " ="
         text " "
+        text "2"
         draw 0: "b = 2", End
         finished: 4 written
     "#]];
@@ -226,7 +227,7 @@ async fn a_question_that_does_not_fit_says_so() {
         ..Chat::default()
     });
     let expected = expect![[r#"
-        failed: the text is too long for the model: 3011 tokens with its prompt, and 2040 fit beside the answer; select less
+        failed: the text is too long for the model: 3008 tokens with its prompt, and 2040 fit beside the answer; select less
     "#]];
     check("a", request(long, Priority::Task), expected).await;
 }
@@ -242,6 +243,7 @@ async fn examples_that_do_not_fit_are_left_out() {
     let expected = expect![[r#"
         started: 1 parts
         text "a"
+        text " b"
         draw 0: "a b", End
         finished: 2 written
     "#]];
@@ -409,6 +411,7 @@ async fn the_urgent_does_not_wait_for_the_rest() {
         });
         gate.begun.recv().await.unwrap();
         let mut urgent = engine.submit(request(hole("a = 1\n$0\n"), *higher));
+        gate.go_on.send(()).unwrap();
         let mut heard = Vec::new();
         let last = loop {
             tokio::select! {
@@ -416,7 +419,7 @@ async fn the_urgent_does_not_wait_for_the_rest() {
                     last @ (Event::Finished(_) | Event::Failed(_)) => break last,
                     _ => {}
                 },
-                event = slow.next() => heard.extend(event),
+                Some(event) = slow.next() => heard.push(event),
                 _ = gate.begun.recv() => drop(gate.go_on.send(())),
             }
         };
