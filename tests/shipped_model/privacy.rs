@@ -11,7 +11,7 @@ use interline::runtime::locate::locate;
 #[test]
 fn the_program_leaves_no_telemetry_behind() {
     let home = tempfile::tempdir().unwrap();
-    let library = locate(&RuntimeOptions::default(), &mut |_| {}).unwrap();
+    let library = locate(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_interline"))
         .args(["complete", "examples/inventory.py:21:37", "--offline"])
         .arg("--runtime")
