@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::download::Waiter;
 use crate::model::chat_template::ChatTemplate;
 use crate::model::fim_template::FimTemplate;
 use crate::model::tokenizer::Tokenizer;
@@ -154,11 +155,11 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread, which loads the model first: `load` is called there and may take its time,
-    /// saying what it does through the function it is given.
+    /// saying what it does to the [`Waiter`] it is given, which wants it until the engine is dropped.
     pub fn spawn<M, L, E>(load: L) -> Self
     where
         M: CausalLm + 'static,
-        L: FnOnce(&mut dyn FnMut(&str)) -> Result<Model<M>, E> + Send + 'static,
+        L: FnOnce(&mut dyn Waiter) -> Result<Model<M>, E> + Send + 'static,
         E: std::fmt::Display,
     {
         let mailbox = Arc::new(Mailbox::default());
@@ -167,12 +168,10 @@ impl Engine {
         let thread = std::thread::Builder::new().name("inference".to_owned());
         let spawned = thread.spawn(move || {
             give_way();
-            let mut say = |what: &str| {
-                sender.send_replace(EngineState::Loading(what.to_owned()));
-            };
+            let mut loading = Loading(&sender, &thread_mailbox);
             let start = Instant::now();
             let loaded = catch_unwind(AssertUnwindSafe(|| {
-                let model = load(&mut say).map_err(|error| error.to_string())?;
+                let model = load(&mut loading).map_err(|error| error.to_string())?;
                 Worker::new(model).map_err(|error| error.to_string())
             }));
             let loaded = loaded.unwrap_or_else(|_| Err("loading the model panicked".to_owned()));
@@ -236,6 +235,20 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.mailbox.close();
+    }
+}
+
+/// Tells the state while the model is loaded.
+struct Loading<'a>(&'a watch::Sender<EngineState>, &'a Mailbox<Job, Task>);
+
+impl Waiter for Loading<'_> {
+    fn say(&mut self, what: &str) {
+        let state = EngineState::Loading(what.to_owned());
+        self.0.send_replace(state);
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.1.is_closed()
     }
 }
 
@@ -633,5 +646,24 @@ pub(crate) mod tests {
             fim: FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap(),
             context_length: 2048,
         }
+    }
+
+    #[test]
+    fn a_model_is_wanted_until_the_engine_is_dropped() {
+        let (loading, begun) = mpsc::channel();
+        let (go_on, dropped) = mpsc::channel();
+        let (sender, wanted) = mpsc::channel();
+        let engine = Engine::spawn(move |waiter| {
+            loading.send(waiter.is_wanted()).unwrap();
+            let () = dropped.recv().unwrap();
+            sender.send(waiter.is_wanted()).unwrap();
+            Err::<Model<Scripted>, _>("no longer wanted")
+        });
+        assert!(begun.recv().unwrap());
+        // Somebody may still listen to its state.
+        let _state = engine.state();
+        drop(engine);
+        go_on.send(()).unwrap();
+        assert!(!wanted.recv().unwrap());
     }
 }

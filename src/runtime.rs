@@ -5,6 +5,7 @@
 //! and kept in the cache, where it is checked against its pinned hash. Everything here blocks.
 
 pub mod locate;
+pub mod probe;
 pub mod release;
 pub mod telemetry;
 
@@ -154,7 +155,26 @@ impl Runtime {
     ///
     /// When the library cannot be found, fetched or loaded, or when another one is loaded.
     pub fn load(options: &RuntimeOptions, waiter: &mut dyn Waiter) -> Result<Self, RuntimeError> {
+        Self::load_located(locate(options, waiter)?, options)
+    }
+
+    /// As [`Runtime::load`], but a library that is not known is loaded in a child process first, so
+    /// that one which ends the process is an error ([`probe`]). For the program itself only, since
+    /// the child is this program too.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Runtime::load`], and when loading the library ends the child.
+    pub fn load_probed(
+        options: &RuntimeOptions,
+        waiter: &mut dyn Waiter,
+    ) -> Result<Self, RuntimeError> {
         let located = locate(options, waiter)?;
+        probe::check(&located).map_err(|problem| unusable(&located, options, problem))?;
+        Self::load_located(located, options)
+    }
+
+    fn load_located(located: Located, options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let environment = PROCESS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -254,17 +274,7 @@ impl Process {
         options: &RuntimeOptions,
     ) -> Result<Environment, RuntimeError> {
         let path = &located.path;
-        let unusable = |problem: String| match located.source {
-            Source::Explicit => RuntimeError::Named {
-                origin: origin(options),
-                path: path.clone(),
-                problem: format!("is not a loadable ONNX Runtime library ({problem})"),
-            },
-            Source::Beside | Source::Cache | Source::Fetched => RuntimeError::Unusable {
-                path: path.clone(),
-                problem,
-            },
-        };
+        let unusable = |problem| unusable(located, options, problem);
         let canonical = fs::canonicalize(path).map_err(|error| unusable(error.to_string()))?;
         if let Some(loaded) = &self.library
             && *loaded != canonical
@@ -292,11 +302,25 @@ impl Process {
     }
 }
 
+/// The error for a library that does not load.
+fn unusable(located: &Located, options: &RuntimeOptions, problem: String) -> RuntimeError {
+    let path = located.path.clone();
+    match located.source {
+        Source::Explicit => RuntimeError::Named {
+            origin: origin(options),
+            path,
+            problem: format!("is not a loadable ONNX Runtime library ({problem})"),
+        },
+        Source::Beside | Source::Cache | Source::Fetched => {
+            RuntimeError::Unusable { path, problem }
+        }
+    }
+}
+
 /// ort has no safe call for the version, and the build information of official libraries does not
 /// hold it: tell it from the official size, else from the file name behind any links.
 fn version_of(path: &Path) -> String {
-    let is_it = |build: Build| fs::metadata(path).is_ok_and(|data| data.len() == build.size);
-    if Build::for_this_machine().is_some_and(is_it) {
+    if Build::for_this_machine().is_some_and(|build| build.has_size_of(path)) {
         return VERSION.to_owned();
     }
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());

@@ -2,7 +2,7 @@
 //! not at each start.
 //!
 //! The record, `verified.json` in the user's cache folder, names each file by its canonical path,
-//! with its size, its modification time and its hash. A file is hashed again when its size or its
+//! with its size, its modification time and its hash, or another fact that was found out. A file is hashed again when its size or its
 //! time has changed. A record that is missing, damaged or cannot be written costs time only.
 //!
 //! What is trusted: the record finds damage, not a forger. Whoever may write to the user's cache,
@@ -70,11 +70,9 @@ impl Record {
             return Err(io::Error::other("it is not a regular file"));
         }
         let mut file = File::open(&path)?;
-        let entry = Entry::of(&file.metadata()?, sha256);
-        let name = path.to_str();
-        if let (Some(name), Some(entry)) = (name, &entry)
-            && self.read().get(name) == Some(entry)
-        {
+        let fact = sha256.to_ascii_lowercase();
+        let before = file.metadata()?;
+        if self.has(&path, &before, &fact) {
             return Ok(Verdict::Verified);
         }
 
@@ -82,13 +80,37 @@ impl Record {
         if !actual.eq_ignore_ascii_case(sha256) {
             return Ok(Verdict::Wrong { actual });
         }
-        // Unless it changed while it was read.
-        if let (Some(name), Some(entry)) = (name, entry)
-            && Entry::of(&file.metadata()?, sha256).as_ref() == Some(&entry)
-        {
-            self.add(name, entry);
-        }
+        self.add(&path, &before, &fact);
         Ok(Verdict::Verified)
+    }
+
+    /// Finds out whether something holds for the content of a file, unless that is recorded. The
+    /// `fact` is a short text by which it is recorded, and no SHA-256. Only what holds is recorded.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, and whatever `find_out` answers, which it does if the fact does
+    /// not hold.
+    pub fn holds<E: From<io::Error>>(
+        &self,
+        path: &Path,
+        fact: &str,
+        find_out: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = fs::canonicalize(path)?;
+        let before = fs::metadata(&path)?;
+        if !self.has(&path, &before, fact) {
+            find_out()?;
+            self.add(&path, &before, fact);
+        }
+        Ok(())
+    }
+
+    fn has(&self, path: &Path, metadata: &Metadata, fact: &str) -> bool {
+        let (Some(name), Some(entry)) = (path.to_str(), Entry::of(metadata, fact)) else {
+            return false;
+        };
+        self.read().get(name) == Some(&entry)
     }
 
     fn read(&self) -> BTreeMap<String, Entry> {
@@ -108,8 +130,16 @@ impl Record {
         files.unwrap_or_default()
     }
 
-    /// Of two processes that add at the same time, one may win: the other's file is hashed again.
-    fn add(&self, name: &str, entry: Entry) {
+    /// Adds what was found of a file that was as in `before`, unless it has changed meanwhile. Of
+    /// two processes that add at the same time, one may win: the other's file is hashed again.
+    fn add(&self, file: &Path, before: &Metadata, fact: &str) {
+        let (Some(name), Some(entry)) = (file.to_str(), Entry::of(before, fact)) else {
+            return;
+        };
+        let after = fs::metadata(file).ok();
+        if after.and_then(|after| Entry::of(&after, fact)).as_ref() != Some(&entry) {
+            return;
+        }
         let Some((path, folder)) = self
             .path
             .as_deref()
@@ -149,13 +179,13 @@ struct Entry {
     size: u64,
     /// The modification time in nanoseconds since 1970.
     modified: u64,
-    /// In lower-case hexadecimal.
-    sha256: String,
+    /// What was verified: its SHA-256 in lower-case hexadecimal, or another fact.
+    fact: String,
 }
 
 impl Entry {
     /// None for a file whose size and time do not tell its content.
-    fn of(metadata: &Metadata, sha256: &str) -> Option<Self> {
+    fn of(metadata: &Metadata, fact: &str) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         let age = SystemTime::now().duration_since(modified).ok()?;
         let modified = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos();
@@ -163,7 +193,7 @@ impl Entry {
         (age >= SETTLED).then(|| Self {
             size: metadata.len(),
             modified,
-            sha256: sha256.to_ascii_lowercase(),
+            fact: fact.to_owned(),
         })
     }
 }
@@ -269,6 +299,26 @@ mod tests {
     #[test]
     fn a_verified_file_is_not_read_again() {
         assert!(Home::new().is_known());
+    }
+
+    #[test]
+    fn another_fact_is_found_out_once() {
+        let home = Home::new();
+        let find_out = |fact: &str, answer: io::Result<()>| {
+            let mut asked = false;
+            let held = home.record.holds(&home.file(), fact, || {
+                asked = true;
+                answer
+            });
+            (asked, held.is_ok())
+        };
+        let no = || Err(io::Error::other("no"));
+        assert_eq!(find_out("loads", no()), (true, false));
+        assert_eq!(find_out("loads", Ok(())), (true, true));
+        assert_eq!(find_out("loads", no()), (false, true));
+        assert_eq!(find_out("sings", no()), (true, false));
+        home.write("b library\n", Duration::from_hours(2));
+        assert_eq!(find_out("loads", no()), (true, false));
     }
 
     #[test]

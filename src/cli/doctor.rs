@@ -57,7 +57,7 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
 }
 
 fn runtime(config: &Config) -> anyhow::Result<String> {
-    let runtime = Runtime::load(&config.runtime, &mut say)?;
+    let runtime = Runtime::load_probed(&config.runtime, &mut say)?;
     let mut summary = format!(
         "ONNX Runtime {} on {} from {}",
         runtime.version,

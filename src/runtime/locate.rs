@@ -70,6 +70,25 @@ impl Surroundings {
             pythons: download::pythons(),
         }
     }
+
+    fn record(&self) -> Record {
+        Record::in_folder(self.cache.as_deref())
+    }
+
+    /// What is wrong, as the end of a sentence, with a library that has the size of the official
+    /// one. Of another build it cannot be told from the file.
+    fn damage_of_official(&self, path: &Path) -> Option<String> {
+        let build = self.build.filter(|build| build.has_size_of(path))?;
+        match self.record().check(path, build.sha256) {
+            Ok(Verdict::Wrong { actual }) => Some(format!(
+                "is damaged (its size is that of the official {VERSION}, but its SHA-256 is \
+                 {actual} instead of {})",
+                build.sha256
+            )),
+            // Why it cannot be read, the loader says.
+            Ok(Verdict::Verified) | Err(_) => None,
+        }
+    }
 }
 
 fn locate_in(
@@ -78,7 +97,7 @@ fn locate_in(
     waiter: &mut dyn Waiter,
 ) -> Result<Located, RuntimeError> {
     if let Some(path) = options.library.as_ref().or(surroundings.named.as_ref()) {
-        return named(origin(options), path);
+        return named(origin(options), path, surroundings);
     }
     let mut tried = vec!["--runtime and ORT_DYLIB_PATH: not given".to_owned()];
 
@@ -88,10 +107,17 @@ fn locate_in(
         names.extend(surroundings.build.map(|build| build.file_name().to_owned()));
         // On Windows, they are the same.
         names.dedup();
-        let mut paths = names.iter().map(|name| directory.join(name));
-        if let Some(path) = paths.find(|path| path.is_file()) {
-            let source = Source::Beside;
-            return Ok(Located { path, source });
+        for path in names.iter().map(|name| directory.join(name)) {
+            if !path.is_file() {
+                continue;
+            }
+            let Some(damage) = surroundings.damage_of_official(&path) else {
+                let source = Source::Beside;
+                return Ok(Located { path, source });
+            };
+            let damaged = format!("{}, which {damage}", path.display());
+            waiter.say(&format!("passed over {damaged}"));
+            tried.push(format!("beside the executable: {damaged}"));
         }
         tried.push(format!(
             "beside the executable: no {} in {}",
@@ -125,7 +151,7 @@ fn cached_or_fetched(
     let directory = cache.join(format!("onnxruntime-{VERSION}"));
     download::remove_abandoned(&directory);
     let path = directory.join(build.file_name());
-    match damage(build, &path, &Record::in_folder(Some(cache))) {
+    match damage(build, &path, &surroundings.record()) {
         Ok(None) => {
             let source = Source::Cache;
             return Ok(Located { path, source });
@@ -183,14 +209,21 @@ pub(super) fn origin(options: &RuntimeOptions) -> &'static str {
     }
 }
 
-fn named(origin: &'static str, path: &Path) -> Result<Located, RuntimeError> {
+fn named(
+    origin: &'static str,
+    path: &Path,
+    surroundings: &Surroundings,
+) -> Result<Located, RuntimeError> {
     let problem = match fs::metadata(path) {
         // Absolute, because ort takes a relative path as one beside the executable.
         Ok(metadata) if metadata.is_file() => match std::path::absolute(path) {
-            Ok(path) => {
-                let source = Source::Explicit;
-                return Ok(Located { path, source });
-            }
+            Ok(path) => match surroundings.damage_of_official(&path) {
+                Some(damage) => damage,
+                None => {
+                    let source = Source::Explicit;
+                    return Ok(Located { path, source });
+                }
+            },
             Err(error) => format!("has no absolute path ({error})"),
         },
         Ok(_) => "is not a file".to_owned(),
@@ -689,6 +722,39 @@ pub(super) mod tests {
                 "{by_variable}"
             );
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_damaged_official_library_is_not_loaded() {
+        let home = Home::new();
+        let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+        let options = RuntimeOptions {
+            library: Some(home.write("named", "b library\n")),
+            ..RuntimeOptions::default()
+        };
+        let error = quietly(&options, &surroundings).unwrap_err();
+        expect![[r#"
+            --runtime names HOME/named, which is damaged (its size is that of the official 1.32.0, but its SHA-256 is 53816bb184ed39fa85904b966f75e9ef37bcc0bd7afc13bc3a6f08e3848ace01 instead of 7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd);
+            name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+        "#]].assert_eq(&home.normal(error));
+        home.write("named", CONTENT);
+        assert_eq!(
+            quietly(&options, &surroundings).unwrap().source,
+            Source::Explicit
+        );
+
+        home.write("beside/libonnxruntime.test", "b library\n");
+        let mut said = String::new();
+        let located = locate_in(
+            &RuntimeOptions::default(),
+            &surroundings,
+            &mut |line: &str| {
+                said += line;
+            },
+        );
+        assert_eq!(located.unwrap().source, Source::Fetched);
+        assert!(said.starts_with("passed over "), "{said}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The release of ONNX Runtime that is fetched: the official builds, and what their files must be.
 
+use std::fs;
+use std::path::Path;
+
 use crate::download::WheelFile;
 
 /// The release that is fetched.
@@ -76,6 +79,11 @@ impl Build {
         let official =
             |build: &Self| build.os == OS && build.arch == ARCH && !cfg!(target_env = "musl");
         BUILDS.into_iter().find(official)
+    }
+
+    /// Whether the file at `path` has the size of the library. No other build is known to have it.
+    pub(super) fn has_size_of(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| metadata.len() == self.size)
     }
 
     /// The library's file name.
