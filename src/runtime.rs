@@ -170,7 +170,7 @@ impl Runtime {
         waiter: &mut dyn Waiter,
     ) -> Result<Self, RuntimeError> {
         let located = locate(options, waiter)?;
-        probe::check(&located).map_err(|problem| unusable(&located, options, problem))?;
+        probe::check(&located, waiter).map_err(|problem| unusable(&located, options, problem))?;
         Self::load_located(located, options)
     }
 

@@ -1,25 +1,39 @@
 //! Loads a library in a child process first. A damaged one can end the process that loads it
 //! without a word; the child's end is told as an error.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use super::locate::{Located, Source};
 use super::release::Build;
 use super::{Runtime, RuntimeError, RuntimeOptions};
 use crate::cache_folder::cache_folder;
+use crate::download::Waiter;
 use crate::verified::Record;
 
-/// The hidden subcommand that the child is: the path of a library follows it. Its `run` is [`load`].
+/// The hidden subcommand that the child runs, before the path of a library. It calls [`load`].
 pub const SUBCOMMAND: &str = "probe-runtime";
 
-/// Loads the library, and nothing else: the child's part.
+/// Loading takes far less than a second from a warm disk.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often the child is looked at. Loading takes some 30 ms.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Loads the library, and nothing else: the child's part. The process ends when its standard input
+/// is closed, which the end of the parent does too.
 ///
 /// # Errors
 ///
 /// When it does not load.
 pub fn load(library: &Path) -> Result<(), RuntimeError> {
+    std::thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        // Not an orderly exit, which would wait for the loader.
+        std::process::abort();
+    });
     let options = RuntimeOptions {
         library: Some(library.to_path_buf()),
         offline: true,
@@ -30,24 +44,24 @@ pub fn load(library: &Path) -> Result<(), RuntimeError> {
 
 /// Answers why the library cannot be loaded, if loading it ends a process. A library that was loaded
 /// so once is not again until it changes, and the official build, whose hash was verified, never.
-pub(super) fn check(located: &Located) -> Result<(), String> {
+pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String> {
     let official = Build::for_this_machine().is_some_and(|build| build.has_size_of(&located.path));
     if official || matches!(located.source, Source::Cache | Source::Fetched) {
         return Ok(());
     }
     let record = Record::in_folder(cache_folder().as_deref());
     let held = record.holds(&located.path, "loads as ONNX Runtime", || {
-        let status = Command::new(std::env::current_exe()?)
+        let child = Command::new(std::env::current_exe()?)
             .arg(SUBCOMMAND)
             .arg(&located.path)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .status()?;
-        outcome(status)
+            .spawn()?;
+        watch(child, LIMIT, waiter)
     });
     held.or_else(|problem| match problem {
-        Problem::Crash(problem) => Err(problem),
+        Problem::Fatal(problem) => Err(problem),
         // This process can find out by itself, and says more.
         Problem::Unknown => Ok(()),
     })
@@ -56,8 +70,8 @@ pub(super) fn check(located: &Located) -> Result<(), String> {
 /// Why it is not known that the library loads.
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
-    /// It does not.
-    Crash(String),
+    /// Loading it would end this process, or never come to an end.
+    Fatal(String),
     /// The child could not say so.
     Unknown,
 }
@@ -68,20 +82,37 @@ impl From<io::Error> for Problem {
     }
 }
 
+/// Waits for the child, and ends it at the limit or when the library is no longer wanted.
+fn watch(mut child: Child, limit: Duration, waiter: &dyn Waiter) -> Result<(), Problem> {
+    let begun = Instant::now();
+    let problem = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return outcome(status),
+            Ok(None) if !waiter.is_wanted() => break "it is no longer wanted".to_owned(),
+            Ok(None) if begun.elapsed() < limit => std::thread::sleep(TICK),
+            Ok(None) => break format!("loading it takes more than {limit:?}"),
+            Err(_) => return Err(Problem::Unknown),
+        }
+    };
+    // It fails if the child has just ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(Problem::Fatal(problem))
+}
+
 fn outcome(status: ExitStatus) -> Result<(), Problem> {
     match status.code() {
         Some(0) => Ok(()),
         // An error, or a usage error of an embedding program: both are said in words.
         Some(1 | 2) => Err(Problem::Unknown),
         // Windows has codes for what is a signal elsewhere.
-        _ => Err(Problem::Crash(format!(
+        _ => Err(Problem::Fatal(format!(
             "loading it ends the process with {status}: it is damaged, or made for another machine"
         ))),
     }
 }
 
-#[cfg(test)]
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
@@ -95,7 +126,7 @@ mod tests {
                 .as_ref()
                 .map(|&()| ())
                 .map_err(|problem| match problem {
-                    Problem::Crash(problem) => {
+                    Problem::Fatal(problem) => {
                         problem.split_once(": it is").map(|(start, _)| start)
                     }
                     Problem::Unknown => None,
@@ -109,5 +140,27 @@ mod tests {
             7,
             Err(Some("loading it ends the process with signal: 7 (SIGBUS)")),
         );
+    }
+
+    #[test]
+    fn a_child_is_not_waited_for_without_end() {
+        struct Never;
+        impl Waiter for Never {
+            fn say(&mut self, _: &str) {}
+            fn is_wanted(&self) -> bool {
+                false
+            }
+        }
+        let check = |limit, waiter: &dyn Waiter, expected: &str| {
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let pid = rustix::process::Pid::from_child(&child);
+            let problem = watch(child, limit, waiter).unwrap_err();
+            assert_eq!(problem, Problem::Fatal(expected.to_owned()));
+            let there = rustix::process::test_kill_process(pid);
+            assert_eq!(there, Err(rustix::io::Errno::SRCH));
+        };
+        let short = Duration::from_millis(100);
+        check(short, &|_: &str| {}, "loading it takes more than 100ms");
+        check(LIMIT, &Never, "it is no longer wanted");
     }
 }
