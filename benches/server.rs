@@ -176,7 +176,7 @@ fn row(out: &mut impl Write, name: &str, mut times: Vec<Duration>) -> std::io::R
 async fn main() -> anyhow::Result<()> {
     let directory = default_directory().context("the default model is not there")?;
     let engine = Engine::spawn(move |_| {
-        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
+        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {})?;
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     });
     let mut state = engine.state();

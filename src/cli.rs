@@ -14,9 +14,10 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
 use crate::model::{self, Model};
-use crate::runtime::{Provider, Runtime, telemetry};
+use crate::runtime::{Provider, Runtime, probe, telemetry};
 use crate::server;
 use crate::server::settings::{EngineOptions, Options};
 use crate::suggest::Completer;
@@ -84,6 +85,12 @@ enum Command {
     },
     /// Type a file through the server in memory, and print what each keystroke costs
     Replay(replay::Arguments),
+    /// Load a library of ONNX Runtime and nothing else
+    #[command(name = probe::SUBCOMMAND, hide = true)]
+    ProbeRuntime {
+        /// The library
+        library: PathBuf,
+    },
 }
 
 impl From<EngineArguments> for Options {
@@ -164,6 +171,10 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
             Ok(true)
         }
         Some(Command::Replay(arguments)) => replay::run(&arguments, options).await,
+        Some(Command::ProbeRuntime { library }) => {
+            probe::load(&library)?;
+            Ok(true)
+        }
     }
 }
 
@@ -173,21 +184,31 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "interline: {what}");
 }
 
+/// Says on standard error too what is told to whoever waits.
+struct Aloud<'a>(&'a mut dyn Waiter);
+
+impl Waiter for Aloud<'_> {
+    fn say(&mut self, what: &str) {
+        self.0.say(what);
+        say(what);
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.is_wanted()
+    }
+}
+
 /// Starts the engine. What it fetches is said on standard error.
 fn start_engine(options: &EngineOptions) -> Engine {
     let EngineOptions {
         model: directory,
         runtime: options,
     } = options.clone();
-    Engine::spawn(move |set_state| {
-        let mut progress = |what: &str| {
-            set_state(what);
-            say(what);
-        };
+    Engine::spawn(move |waiter| {
         let directory = directory
             .or_else(model::default_directory)
             .context("the model that comes with Interline is not where it was installed; name a model folder with --model or in the setting `model`")?;
-        let mut runtime = Runtime::load(&options, &mut progress)?;
+        let mut runtime = Runtime::load_probed(&options, &mut Aloud(waiter))?;
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     })
 }

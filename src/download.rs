@@ -1,98 +1,125 @@
-//! Fetches the ONNX Runtime library: pip brings the official wheel, the library in it is checked
-//! against a pinned hash and moved into the cache in one step.
+//! The one way anything is downloaded: pip brings a wheel, and one file in it is unpacked under a
+//! temporary name, checked against its pinned size and SHA-256, and renamed into place in one step.
+//!
+//! pip never outlives its use. It ends when this process ends, however that happens; when the
+//! download is no longer wanted; and when nothing has come for [`STALL`]. The folder that a killed
+//! process leaves behind is removed by the next start. Everything here blocks.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
-/// The release that is fetched.
-pub(crate) const VERSION: &str = "1.32.0";
+/// pip is given up when it has neither said nor written anything for so long. Its own limit for one
+/// try at a connection is 15 seconds, and it says something before each new try.
+pub const STALL: Duration = Duration::from_secs(60);
+
+/// How often a running pip is looked at.
+const TICK: Duration = Duration::from_millis(20);
 
 /// A command that runs Python: the program, then its first arguments.
-pub(crate) type Python = Vec<String>;
+pub type Python = Vec<String>;
 
-/// The official build for one kind of machine.
+/// A file in a wheel on the package index, and what it must be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pin {
-    /// The machine's [`std::env::consts::OS`].
-    pub(crate) os: &'static str,
-    /// The machine's [`std::env::consts::ARCH`].
-    pub(crate) arch: &'static str,
+pub struct WheelFile<'a> {
+    /// What the user calls it.
+    pub name: &'a str,
+    /// The package's name on the index.
+    pub package: &'a str,
+    /// The package's version.
+    pub version: &'a str,
     /// The platform tag of the wheel.
-    pub(crate) platform: &'static str,
-    /// The library's name in the wheel.
-    pub(crate) member: &'static str,
-    /// The library's size in bytes.
-    pub(crate) size: u64,
-    /// The library's SHA-256 in lower case hex.
-    pub(crate) sha256: &'static str,
+    pub platform: &'a str,
+    /// The file's path in the wheel.
+    pub member: &'a str,
+    /// The file's size in bytes.
+    pub size: u64,
+    /// The file's SHA-256 in lower-case hexadecimal.
+    pub sha256: &'a str,
 }
 
-const PINS: [Pin; 5] = [
-    Pin {
-        os: "linux",
-        arch: "x86_64",
-        platform: "manylinux_2_28_x86_64",
-        member: "onnxruntime/capi/libonnxruntime.so.1.32.0",
-        size: 34_824_680,
-        sha256: "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
-    },
-    Pin {
-        os: "linux",
-        arch: "aarch64",
-        platform: "manylinux_2_28_aarch64",
-        member: "onnxruntime/capi/libonnxruntime.so.1.32.0",
-        size: 27_165_936,
-        sha256: "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a",
-    },
-    Pin {
-        os: "macos",
-        arch: "aarch64",
-        platform: "macosx_14_0_arm64",
-        member: "onnxruntime/capi/libonnxruntime.1.32.0.dylib",
-        size: 35_272_344,
-        sha256: "fa585fabbea65b823b9a8f7e27d46aee3989d1be7e36b528203d3a1fd613aae7",
-    },
-    Pin {
-        os: "windows",
-        arch: "x86_64",
-        platform: "win_amd64",
-        member: "onnxruntime/capi/onnxruntime.dll",
-        size: 22_668_640,
-        sha256: "443c0065fcdba17618ddef05050308f4b471893c5c7da0337d6957c9073ad8a7",
-    },
-    Pin {
-        os: "windows",
-        arch: "aarch64",
-        platform: "win_arm64",
-        member: "onnxruntime/capi/onnxruntime.dll",
-        size: 20_798_776,
-        sha256: "a5c1951a7d495fa0c22a0865fe36981fe67f9d5dc7ba3893c20fa7266dd1e994",
-    },
-];
+/// Whoever waits for a download. A closure that takes a line of text is one, and always wants it.
+pub trait Waiter {
+    /// Takes a line about what is being done.
+    fn say(&mut self, what: &str);
 
-impl Pin {
-    /// The build for this machine, if there is an official one.
-    pub(crate) fn for_this_machine() -> Option<Self> {
-        use std::env::consts::{ARCH, OS};
-        // The Linux builds need glibc.
-        let official = |pin: &Self| pin.os == OS && pin.arch == ARCH && !cfg!(target_env = "musl");
-        PINS.into_iter().find(official)
+    /// Whether the download is still wanted. It is asked many times a second.
+    fn is_wanted(&self) -> bool {
+        true
     }
+}
 
-    /// The library's file name.
-    pub(crate) fn file_name(&self) -> &'static str {
-        self.member.rsplit('/').next().unwrap_or(self.member)
+impl<F: FnMut(&str)> Waiter for F {
+    fn say(&mut self, what: &str) {
+        self(what);
     }
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The folder for it cannot be made or written to.
+    #[error("cannot {action} {path}: {source}")]
+    Write {
+        /// What failed, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No Python here has pip.
+    #[error("found no Python with pip ({})", problems.join(", "))]
+    NoPip {
+        /// Each command with what it said.
+        problems: Vec<String>,
+    },
+    /// pip did not bring the wheel.
+    #[error("{python} -m pip download failed: {problem}")]
+    Pip {
+        /// The command that runs Python.
+        python: String,
+        /// What pip said last, or what became of it.
+        problem: PipError,
+    },
+    /// pip brought something else.
+    #[error("the wheel for {platform} is not as expected: {problem}")]
+    Wheel {
+        /// The platform tag.
+        platform: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody waits for it any more.
+    #[error("no longer wanted")]
+    Unwanted,
+}
+
+/// Why pip did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum PipError {
+    /// It could not be started.
+    #[error("{0}")]
+    Start(#[from] io::Error),
+    /// It ended with an error.
+    #[error("{0}")]
+    Failed(String),
+    /// It hung.
+    #[error("nothing came for {} seconds", .0.as_secs_f32())]
+    Stalled(Duration),
+    /// It was ended, since nobody waits for it any more.
+    #[error("no longer wanted")]
+    Unwanted,
 }
 
 /// The commands that may run Python, the best first.
-pub(crate) fn pythons() -> Vec<Python> {
+#[must_use]
+pub fn pythons() -> Vec<Python> {
     let commands: &[&[&str]] = if cfg!(windows) {
         &[&["python3"], &["python"], &["py", "-3"]]
     } else {
@@ -102,75 +129,169 @@ pub(crate) fn pythons() -> Vec<Python> {
     commands.iter().map(owned).collect()
 }
 
-/// Fetches the library into `directory`, which need not exist, and answers its path.
-pub(crate) fn fetch(
-    pin: &Pin,
-    directory: &Path,
+/// Fetches the file to `path`, whose folder need not exist. A file that is there already is
+/// replaced.
+///
+/// # Errors
+///
+/// When pip cannot be run, does not bring the wheel, or brings another one than the pinned; when the
+/// file cannot be written; and when nobody waits for it any more.
+pub fn fetch(
+    file: &WheelFile<'_>,
+    path: &Path,
     pythons: &[Python],
-    progress: &mut dyn FnMut(&str),
-) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
-    remove_stale(directory);
-    // All work is done under a name of its own on the same file system: what a killed run leaves
-    // is never taken for the library, and two runs at once do not meet before the final rename.
-    let work = tempfile::Builder::new()
-        .prefix(WORK_PREFIX)
-        .tempdir_in(directory)
-        .with_context(|| format!("cannot write to {}", directory.display()))?;
-
-    let python = find_pip(pythons, work.path())?;
-    progress(&format!(
-        "fetching ONNX Runtime {VERSION} with pip (about 30 MB, once)"
-    ));
-    download(pin, python, work.path())?;
-    let library = unpack(pin, work.path())
-        .with_context(|| format!("the wheel for {} is not as expected", pin.platform))?;
-    let fresh = work.path().join("library");
-    write_through(&fresh, &library)
-        .with_context(|| format!("cannot write to {}", directory.display()))?;
-
-    let path = directory.join(pin.file_name());
-    if let Err(error) = fs::rename(&fresh, &path) {
-        // Windows does not replace a library in use; another run has put the same one there.
-        let there = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == pin.size);
-        ensure!(there, "cannot create {}: {error}", path.display());
-    }
-    progress(&format!(
-        "verified ONNX Runtime {VERSION}, kept as {}",
-        path.display()
-    ));
-    Ok(path)
+    waiter: &mut dyn Waiter,
+) -> Result<(), DownloadError> {
+    fetch_within(STALL, file, path, pythons, waiter)
 }
 
+fn fetch_within(
+    stall: Duration,
+    file: &WheelFile<'_>,
+    path: &Path,
+    pythons: &[Python],
+    waiter: &mut dyn Waiter,
+) -> Result<(), DownloadError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let failed = |action, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| DownloadError::Write {
+            action,
+            path,
+            source,
+        }
+    };
+    fs::create_dir_all(directory).map_err(failed("create", directory))?;
+    remove_abandoned(directory);
+    // All work is done under a name of its own on the same file system: what a killed run leaves
+    // behind is never taken for the file, and two runs at once do not meet before the final rename.
+    let work = Work::create(directory).map_err(failed("write to", directory))?;
+
+    let python = find_pip(stall, pythons, work.path(), waiter)?;
+    let megabytes = file.size.div_ceil(1_000_000);
+    waiter.say(&format!(
+        "fetching {} with pip (about {megabytes} MB, once)",
+        file.name
+    ));
+    download(stall, file, python, work.path(), waiter)?;
+    let fresh = work.path().join("fresh");
+    unpack(file, work.path(), &fresh).map_err(|problem| match problem {
+        Unpack::Write(source) => failed("write to", directory)(source),
+        Unpack::Wheel(problem) => DownloadError::Wheel {
+            platform: file.platform.to_owned(),
+            problem,
+        },
+    })?;
+
+    if let Err(error) = fs::rename(&fresh, path) {
+        // Windows does not replace a file in use. Another run may have put the same one there.
+        if !is_file(file, path) {
+            return Err(failed("create", path)(error));
+        }
+    }
+    waiter.say(&format!(
+        "verified {}, kept as {}",
+        file.name,
+        path.display()
+    ));
+    Ok(())
+}
+
+/// Whether the pinned file is at `path`.
+fn is_file(file: &WheelFile<'_>, path: &Path) -> bool {
+    let copied = File::open(path).map(|opened| copy(opened, io::sink()));
+    matches!(copied, Ok(Ok((size, digest))) if size == file.size && digest == file.sha256)
+}
+
+/// The start of a working folder's name.
 const WORK_PREFIX: &str = ".fetch-";
 
-/// Killed runs leave their work behind; no fetch takes a day, so what is older may go.
-fn remove_stale(directory: &Path) {
+/// The file in a working folder that its process keeps locked.
+const ALIVE: &str = "alive";
+
+/// A working folder is in use for as long as its `alive` is locked; the system unlocks it when the
+/// process ends. There is no such file for the instant in which the folder is made, nor where the
+/// file system has no locks, nor in folders of earlier versions.
+const UNLOCKED_AGE: Duration = Duration::from_mins(10);
+
+/// A folder to work in, gone when it is dropped. The lock goes first, as Windows demands.
+struct Work {
+    _alive: Option<File>,
+    folder: TempDir,
+}
+
+impl Work {
+    fn create(directory: &Path) -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(WORK_PREFIX)
+            .tempdir_in(directory)?;
+        fs::create_dir(folder.path().join(TEMPORARY))?;
+        let new = folder.path().join("new");
+        let alive = File::create_new(&new)?;
+        // Locked before it has its name: whoever sees it unlocked knows that the process is gone.
+        let alive = alive.lock().is_ok().then_some(alive);
+        if alive.is_some() {
+            fs::rename(&new, folder.path().join(ALIVE))?;
+        }
+        Ok(Self {
+            _alive: alive,
+            folder,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes what killed processes have left in the folder. To be called at each start: no later
+/// download may come to do it. Failures are ignored, since this is only tidiness.
+pub fn remove_abandoned(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(WORK_PREFIX);
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| modified.elapsed().ok());
-        if ours && age > Some(Duration::from_hours(24)) {
-            // Only tidiness: a failure must not stop the fetch.
+        if ours && is_abandoned(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// The first Python with pip. Asked first, so that a later failure is about the download.
-fn find_pip<'a>(pythons: &'a [Python], work: &Path) -> anyhow::Result<&'a Python> {
-    let mut problems = Vec::new();
-    for python in pythons {
-        match run_pip(python, work, &["--version"]) {
-            Ok(()) => return Ok(python),
-            Err(error) => problems.push(format!("{}: {error}", python.join(" "))),
+fn is_abandoned(work: &Path) -> bool {
+    // Network file systems lock only what is open for writing.
+    match OpenOptions::new().write(true).open(work.join(ALIVE)) {
+        Ok(alive) => alive.try_lock().is_ok(),
+        Err(_) => {
+            let modified = fs::symlink_metadata(work).and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+            age > Some(UNLOCKED_AGE)
         }
     }
-    bail!("found no Python with pip ({})", problems.join(", "))
 }
 
-fn download(pin: &Pin, python: &Python, work: &Path) -> anyhow::Result<()> {
+/// The first Python with pip. Asked first, so that a later failure is about the download.
+fn find_pip<'a>(
+    stall: Duration,
+    pythons: &'a [Python],
+    work: &Path,
+    waiter: &dyn Waiter,
+) -> Result<&'a Python, DownloadError> {
+    let mut problems = Vec::new();
+    for python in pythons {
+        match run_pip(stall, python, work, &["--version"], waiter) {
+            Ok(()) => return Ok(python),
+            Err(PipError::Unwanted) => return Err(DownloadError::Unwanted),
+            Err(problem) => problems.push(format!("{}: {problem}", python.join(" "))),
+        }
+    }
+    Err(DownloadError::NoPip { problems })
+}
+
+fn download(
+    stall: Duration,
+    file: &WheelFile<'_>,
+    python: &Python,
+    work: &Path,
+    waiter: &dyn Waiter,
+) -> Result<(), DownloadError> {
     // Fixed tags, so that the wheel is the same whatever Python runs pip.
     let arguments = [
         "download",
@@ -182,143 +303,478 @@ fn download(pin: &Pin, python: &Python, work: &Path) -> anyhow::Result<()> {
         "--disable-pip-version-check",
         "--no-input",
         "--platform",
-        pin.platform,
+        file.platform,
         "-d",
         ".",
-        &format!("onnxruntime=={VERSION}"),
+        &format!("{}=={}", file.package, file.version),
     ];
-    run_pip(python, work, &arguments)
-        .with_context(|| format!("{} -m pip download failed", python.join(" ")))
+    run_pip(stall, python, work, &arguments, waiter).map_err(|problem| match problem {
+        PipError::Unwanted => DownloadError::Unwanted,
+        problem => DownloadError::Pip {
+            python: python.join(" "),
+            problem,
+        },
+    })
 }
 
-/// Runs pip in the folder `work` with its output captured: our own standard output may be a
-/// protocol stream.
-fn run_pip(python: &Python, work: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new(&python[0])
-        .args(&python[1..])
-        .args(["-m", "pip"])
+/// Where pip keeps what is half there, in the working folder: it goes with it, and it grows while
+/// something comes.
+const TEMPORARY: &str = "temporary";
+
+/// Runs pip in the folder `work`, and ends it when it is no longer wanted or hangs.
+fn run_pip(
+    stall: Duration,
+    python: &Python,
+    work: &Path,
+    arguments: &[&str],
+    waiter: &dyn Waiter,
+) -> Result<(), PipError> {
+    // In files, since our own standard output may be a protocol stream. Nobody need read them in
+    // time, as with pipes.
+    let stdout = File::create(work.join("stdout"))?;
+    let said = work.join("stderr");
+    let stderr = File::create(&said)?;
+    let mut command = ends_with_its_input(python);
+    command
         .args(arguments)
         // Python imports from the current directory, which may hold a stranger's project.
         .current_dir(work)
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(output.status.success(), last_words(&output));
-    Ok(())
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr);
+    for variable in ["TMPDIR", "TEMP", "TMP"] {
+        command.env(variable, work.join(TEMPORARY));
+    }
+    let mut pip = Running(command.spawn()?);
+
+    let mut size = size_of(work);
+    let mut grown = Instant::now();
+    loop {
+        if let Some(status) = pip.0.try_wait()? {
+            let success = status.success();
+            let failed = || PipError::Failed(last_words(&said, status));
+            return success.then_some(()).ok_or_else(failed);
+        }
+        if !waiter.is_wanted() {
+            return Err(PipError::Unwanted);
+        }
+        let now = size_of(work);
+        if now != size {
+            size = now;
+            grown = Instant::now();
+        }
+        if grown.elapsed() >= stall {
+            return Err(PipError::Stalled(stall));
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// A shell that becomes the given command and leaves a watcher beside it. The watcher waits for the
+/// end of standard input, which comes when this process closes it or ends in whatever way, and then
+/// kills all of its process group.
+const WATCHED: &str = r#"
+exec 3<&0
+(read -r _ <&3; kill -s KILL 0) >/dev/null 2>&1 &
+exec "$@" 3<&- </dev/null
+"#;
+
+/// pip with a watcher in its own process, for systems without process groups. `os.read` and not
+/// `sys.stdin`, whose lock would be held when Python ends.
+const WATCHED_PYTHON: &str = "\
+import os, runpy, sys, threading
+def watch():
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+runpy.run_module('pip', run_name='__main__', alter_sys=True)
+";
+
+/// A command that runs pip, to which arguments for pip may be added. It ends when its standard
+/// input, which must be a pipe, is closed.
+fn ends_with_its_input(python: &Python) -> Command {
+    if cfg!(unix) {
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCHED, "sh"]).args(python);
+        command.args(["-m", "pip"]);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+    } else {
+        let mut command = Command::new(&python[0]);
+        command.args(&python[1..]).args(["-c", WATCHED_PYTHON]);
+        command
+    }
+}
+
+/// Ends the process, and all it has started, when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The watcher's sign.
+        drop(self.0.stdin.take());
+        // Without waiting for the watcher. It fails if the process has ended, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The bytes of all files in the folder.
+fn size_of(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        // Gone meanwhile.
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// The end of what a command said, in one line. Three lines, because when there is no network pip
 /// says so before it says that nothing was found.
-fn last_words(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
+fn last_words(said: &Path, status: ExitStatus) -> String {
+    // The shell's words for these differ.
+    match status.code() {
+        Some(127) if cfg!(unix) => return "not found".to_owned(),
+        Some(126) if cfg!(unix) => return "cannot be run".to_owned(),
+        _ => {}
+    }
+    let said = fs::read(said).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
     let lines: Vec<&str> = said
         .lines()
         .map(|line| line.trim().trim_end_matches('.'))
         .filter(|line| !line.is_empty())
         .collect();
     match &lines[lines.len().saturating_sub(3)..] {
-        [] => output.status.to_string(),
+        [] => status.to_string(),
         end => end.join(" / "),
     }
 }
 
-/// The library out of the only wheel in the folder `work`; fails unless it is the pinned one.
-fn unpack(pin: &Pin, work: &Path) -> anyhow::Result<Vec<u8>> {
-    let wheel = fs::read_dir(work)?
+/// Why there is no unpacked file.
+enum Unpack {
+    Wheel(String),
+    Write(io::Error),
+}
+
+/// Unpacks the file from the only wheel in the folder `work` to `fresh`, where it is whole on the
+/// disk when this returns; fails unless it is the pinned one.
+fn unpack(file: &WheelFile<'_>, work: &Path, fresh: &Path) -> Result<(), Unpack> {
+    let wrong = |problem: &dyn ToString| Unpack::Wheel(problem.to_string());
+    let mut entries = fs::read_dir(work).map_err(|error| wrong(&error))?;
+    let wheel = entries
+        .by_ref()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("there is none")?;
-    let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
+        .ok_or_else(|| wrong(&"there is none"))?;
+    let wheel = File::open(wheel).map_err(|error| wrong(&error))?;
+    let mut archive = zip::ZipArchive::new(wheel).map_err(|error| wrong(&error))?;
+    let named = |what: &str| Unpack::Wheel(format!("{} {what}", file.member));
     let member = archive
-        .by_name(pin.member)
-        .with_context(|| format!("no {}", pin.member))?;
-    ensure!(
-        member.size() == pin.size,
-        "{} has {} bytes instead of the pinned {}",
-        pin.member,
-        member.size(),
-        pin.size
-    );
-    let mut library = Vec::new();
-    // The size was only claimed so far: the limit keeps a lie from filling the memory.
-    member
-        .take(pin.size)
-        .read_to_end(&mut library)
-        .with_context(|| format!("cannot unpack {}", pin.member))?;
-    let digest = hex::encode(Sha256::digest(&library));
-    ensure!(
-        digest == pin.sha256,
-        "{} has SHA-256 {digest} instead of the pinned {}",
-        pin.member,
-        pin.sha256
-    );
-    Ok(library)
+        .by_name(file.member)
+        .map_err(|error| Unpack::Wheel(format!("no {}: {error}", file.member)))?;
+    if member.size() != file.size {
+        let (size, pinned) = (member.size(), file.size);
+        return Err(named(&format!(
+            "has {size} bytes instead of the pinned {pinned}"
+        )));
+    }
+    let mut written = File::create_new(fresh).map_err(Unpack::Write)?;
+    // The size was only claimed so far: the limit keeps a lie from filling the disk.
+    let digest = match copy(member.take(file.size), &mut written) {
+        Ok((_, digest)) => digest,
+        Err(CopyError::Read(error)) => {
+            return Err(named(&format!("cannot be unpacked: {error}")));
+        }
+        Err(CopyError::Write(error)) => return Err(Unpack::Write(error)),
+    };
+    if digest != file.sha256 {
+        let pinned = file.sha256;
+        let problem = format!("has SHA-256 {digest} instead of the pinned {pinned}");
+        return Err(named(&problem));
+    }
+    written.sync_all().map_err(Unpack::Write)
 }
 
-/// Writes a file that is whole on the disk before it gets its final name.
-fn write_through(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Which end of a copy failed.
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
 }
 
-#[cfg(test)]
+/// Copies all, and answers the number of bytes and their SHA-256.
+fn copy(mut from: impl Read, mut to: impl Write) -> Result<(u64, String), CopyError> {
+    let mut hasher = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok((size, hex::encode(hasher.finalize()))),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(CopyError::Read(error)),
+        };
+        hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count]).map_err(CopyError::Write)?;
+        size += count as u64;
+    }
+}
+
+#[cfg(all(test, unix))]
 mod tests {
-    use std::collections::HashSet;
+    use std::cell::Cell;
+    use std::io::{BufRead, BufReader};
+    use std::sync::mpsc;
+    use std::time::SystemTime;
 
     use super::*;
 
+    const CONTENT: &str = "a library\n";
+    const FILE: WheelFile<'_> = WheelFile {
+        name: "Test 1",
+        package: "test",
+        version: "1",
+        platform: "any",
+        member: "library",
+        size: 10,
+        sha256: "7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd",
+    };
+    /// Long enough for a shell to start on a busy machine.
+    const SHORT: Duration = Duration::from_secs(2);
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A folder for the file, and a Python that is a shell script.
+    struct Home(TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = Self(tempfile::tempdir().unwrap());
+            let mut zip = zip::ZipWriter::new(File::create(home.path("wheel")).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            zip.start_file(FILE.member, options).unwrap();
+            zip.write_all(CONTENT.as_bytes()).unwrap();
+            zip.finish().unwrap();
+            let made = Command::new("mkfifo").arg(home.path("life")).status();
+            assert!(made.unwrap().success());
+            home
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        /// What pip's `download` does is up to the script, which can `bring` the wheel. It runs in
+        /// the working folder.
+        fn python(&self, download: &str) -> Vec<Python> {
+            let home = self.0.path().display();
+            let script = format!(
+                "bring() {{ cp '{home}/wheel' test.whl; }}
+                 if [ \"$3\" = download ]; then {download}\n fi"
+            );
+            let path = self.path("python");
+            fs::write(&path, script).unwrap();
+            vec![vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]]
+        }
+
+        /// Keeps a pipe open for as long as a process lives that was started by this script, and
+        /// says in it that it has begun.
+        fn alive(&self) -> String {
+            format!("exec 9>'{}'; echo begun >&9;", self.path("life").display())
+        }
+
+        /// Hears when the processes have begun, and when the last has ended.
+        fn listen(&self) -> mpsc::Receiver<String> {
+            let (sender, heard) = mpsc::channel();
+            let pipe = self.path("life");
+            std::thread::spawn(move || {
+                let mut pipe = BufReader::new(File::open(pipe).unwrap());
+                for end in ["begun\n", ""] {
+                    let mut line = String::new();
+                    pipe.read_line(&mut line).unwrap();
+                    assert_eq!(line, end);
+                    sender.send(line).unwrap();
+                }
+            });
+            heard
+        }
+
+        fn fetch(
+            &self,
+            stall: Duration,
+            pythons: &[Python],
+            waiter: &mut dyn Waiter,
+        ) -> Result<(), String> {
+            let path = self.path("folder/library");
+            fetch_within(stall, &FILE, &path, pythons, waiter).map_err(|error| error.to_string())
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.path("folder")).unwrap();
+            let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
+            entries
+                .map(|entry| name(entry).into_string().unwrap())
+                .collect()
+        }
+    }
+
+    /// Wants the download until something has been heard.
+    struct Until(mpsc::Receiver<String>, Cell<bool>);
+
+    impl Waiter for Until {
+        fn say(&mut self, _: &str) {}
+
+        fn is_wanted(&self) -> bool {
+            if self.0.try_recv().is_ok() {
+                self.1.set(false);
+            }
+            self.1.get()
+        }
+    }
+
+    /// All that pip has started, and that keeps its streams open.
+    const HANGING: [&str; 4] = [
+        "exec sleep 1000",
+        "sleep 1000",
+        "sleep 1000 & sleep 1000 & wait",
+        "trap '' INT TERM HUP; (trap '' INT TERM HUP; sleep 1000)",
+    ];
+
     #[test]
-    fn pins_are_well_formed() {
-        let minor = VERSION.split('.').nth(1).unwrap().parse::<u32>().unwrap();
-        assert!(minor >= ort::MINOR_VERSION, "ort does not load {VERSION}");
-        let machines: HashSet<_> = PINS.iter().map(|pin| (pin.os, pin.arch)).collect();
-        assert_eq!(machines.len(), PINS.len());
-        for pin in PINS {
-            let versioned = pin.file_name().contains(VERSION);
-            assert_eq!(versioned, pin.os != "windows", "{pin:?}");
-            let hash = hex::decode(pin.sha256).unwrap();
-            assert_eq!(hex::encode(&hash), pin.sha256, "not in lower case: {pin:?}");
-            assert_eq!(hash.len(), 32, "{pin:?}");
+    fn pip_ends_when_it_hangs() {
+        let check = |hanging: &str| {
+            let home = Home::new();
+            let heard = home.listen();
+            let python = home.python(&(home.alive() + hanging));
+            let error = home.fetch(SHORT, &python, &mut |_: &str| {}).unwrap_err();
+            let (_, problem) = error.split_once(" -m pip download failed: ").unwrap();
+            assert_eq!(problem, "nothing came for 2 seconds", "{hanging}");
+            assert_eq!(heard.recv_timeout(LONG).unwrap(), "begun\n");
+            assert_eq!(heard.recv_timeout(LONG).unwrap(), "", "{hanging}");
+            assert!(home.names().is_empty(), "{hanging}");
+        };
+        std::thread::scope(|scope| {
+            for hanging in HANGING {
+                scope.spawn(move || check(hanging));
+            }
+        });
+    }
+
+    #[test]
+    fn pip_ends_when_it_is_no_longer_wanted() {
+        for hanging in HANGING {
+            let home = Home::new();
+            let heard = home.listen();
+            let mut until = Until(heard, Cell::new(true));
+            let python = home.python(&(home.alive() + hanging));
+            let error = home.fetch(LONG, &python, &mut until).unwrap_err();
+            assert_eq!(error, "no longer wanted");
+            assert_eq!(until.0.recv_timeout(LONG).unwrap(), "", "{hanging}");
+            assert!(home.names().is_empty(), "{hanging}");
         }
     }
 
     #[test]
-    #[cfg(unix)]
-    fn only_old_work_is_removed() {
-        use std::time::SystemTime;
+    fn what_pip_leaves_running_ends_with_it() {
+        let home = Home::new();
+        let heard = home.listen();
+        let python = home.python(&(home.alive() + "sleep 1000 & bring"));
+        home.fetch(LONG, &python, &mut |_: &str| {}).unwrap();
+        assert_eq!(heard.recv_timeout(LONG).unwrap(), "begun\n");
+        assert_eq!(heard.recv_timeout(LONG).unwrap(), "");
+        assert_eq!(home.names(), ["library"]);
+    }
+
+    #[test]
+    fn a_slow_pip_is_waited_for_while_something_comes() {
+        let check = |coming: &str| {
+            let home = Home::new();
+            let slow = format!("for i in 1 2 3 4 5 6; do sleep 0.5; {coming}; done; bring");
+            let python = home.python(&slow);
+            home.fetch(SHORT, &python, &mut |_: &str| {}).unwrap();
+            assert_eq!(home.names(), ["library"], "{coming}");
+        };
+        std::thread::scope(|scope| {
+            for coming in [
+                "echo more",
+                "echo more >&2",
+                "echo more >> test.part",
+                "echo more >> \"$TMPDIR/part\"",
+            ] {
+                scope.spawn(move || check(coming));
+            }
+        });
+    }
+
+    #[test]
+    fn two_runs_at_once_do_not_meet() {
+        let home = Home::new();
+        let python = home.python(&(home.alive() + "exec sleep 1000"));
+        let other = Home::new();
+        let other = other.python(&format!("cp '{}' test.whl", home.path("wheel").display()));
+        let heard = home.listen();
+        std::thread::scope(|scope| {
+            let (end, ended) = mpsc::channel();
+            let mut until = Until(ended, Cell::new(true));
+            let (home, python) = (&home, &python);
+            let hanging = scope.spawn(move || home.fetch(LONG, python, &mut until));
+            assert_eq!(heard.recv_timeout(LONG).unwrap(), "begun\n");
+
+            home.fetch(LONG, &other, &mut |_: &str| {}).unwrap();
+            let mut names = home.names();
+            names.sort();
+            assert!(names[0].starts_with(WORK_PREFIX), "{names:?}");
+            assert_eq!(names[1..], ["library"]);
+            end.send(String::new()).unwrap();
+            assert_eq!(hanging.join().unwrap().unwrap_err(), "no longer wanted");
+        });
+        assert_eq!(home.names(), ["library"]);
+    }
+
+    #[test]
+    fn only_abandoned_work_is_removed() {
         let home = tempfile::tempdir().unwrap();
-        let hours = |hours| SystemTime::now() - Duration::from_hours(hours);
-        for (name, age, kept) in [
-            (".fetch-old", 25, false),
-            (".fetch-running", 23, true),
-            ("libonnxruntime.so", 25, true),
+        let minutes = |minutes| SystemTime::now() - Duration::from_mins(minutes);
+        let running = Work::create(home.path()).unwrap();
+        assert!(running.path().join(ALIVE).exists());
+        for (name, alive, age, kept) in [
+            (".fetch-killed", true, 0, false),
+            (".fetch-old", false, 11, false),
+            (".fetch-beginning", false, 9, true),
+            ("library", true, 11, true),
         ] {
-            let directory = home.path().join(name);
-            fs::create_dir(&directory).unwrap();
-            fs::write(directory.join("half.whl"), "half").unwrap();
-            let opened = File::open(&directory).unwrap();
-            opened.set_modified(hours(age)).unwrap();
-            remove_stale(home.path());
-            assert_eq!(directory.exists(), kept, "{name}");
+            let folder = home.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("half.whl"), "half").unwrap();
+            if alive {
+                fs::write(folder.join(ALIVE), "").unwrap();
+            }
+            let opened = File::open(&folder).unwrap();
+            opened.set_modified(minutes(age)).unwrap();
+            remove_abandoned(home.path());
+            assert_eq!(folder.exists(), kept, "{name}");
+            assert!(running.path().exists(), "{name}");
         }
     }
 
     #[test]
-    #[cfg(unix)]
     fn last_words_are_short() {
         use std::os::unix::process::ExitStatusExt;
-        for (stderr, expected) in [
-            ("", "exit status: 2"),
-            ("\n  \n", "exit status: 2"),
-            ("No module named pip.\n", "No module named pip"),
-            ("a\nb\n\n c \r\nd.\n", "b / c / d"),
+        for (code, stderr, expected) in [
+            (2, "", "exit status: 2"),
+            (2, "\n  \n", "exit status: 2"),
+            (2, "No module named pip.\n", "No module named pip"),
+            (2, "a\nb\n\n c \r\nd.\n", "b / c / d"),
+            (127, "sh: 1: python: nowhere", "not found"),
+            (126, "sh: 1: python: not for you", "cannot be run"),
         ] {
-            let output = Output {
-                status: std::process::ExitStatus::from_raw(2 << 8),
-                stdout: b"said aside".to_vec(),
-                stderr: stderr.into(),
-            };
-            assert_eq!(last_words(&output), expected, "{stderr:?}");
+            let home = tempfile::tempdir().unwrap();
+            let said = home.path().join("stderr");
+            fs::write(&said, stderr).unwrap();
+            let status = ExitStatus::from_raw(code << 8);
+            assert_eq!(last_words(&said, status), expected, "{stderr:?}");
         }
     }
 }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::download::Waiter;
 use crate::model::{ForwardError, Model};
 use local::Worker;
 use queue::Queue;
@@ -111,10 +112,10 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread, which loads the model first: `load` is called there and may take its time,
-    /// saying what it does through the function it is given.
+    /// saying what it does to the [`Waiter`] it is given, which wants it until the engine is dropped.
     pub fn spawn<L, E>(load: L) -> Self
     where
-        L: FnOnce(&mut dyn FnMut(&str)) -> Result<Model, E> + Send + 'static,
+        L: FnOnce(&mut dyn Waiter) -> Result<Model, E> + Send + 'static,
         E: std::fmt::Display,
     {
         let queue = Arc::new(Queue::default());
@@ -123,12 +124,10 @@ impl Engine {
         let thread = std::thread::Builder::new().name("inference".to_owned());
         let spawned = thread.spawn(move || {
             give_way();
-            let mut say = |what: &str| {
-                sender.send_replace(EngineState::Loading(what.to_owned()));
-            };
             let start = Instant::now();
             let loaded = catch_unwind(AssertUnwindSafe(|| {
-                let model = load(&mut say).map_err(|error| error.to_string())?;
+                let mut waiter = Loading(&sender, &thread_queue);
+                let model = load(&mut waiter).map_err(|error| error.to_string())?;
                 Worker::new(model).map_err(|error| error.to_string())
             }));
             let loaded = loaded.unwrap_or_else(|_| Err("loading the model panicked".to_owned()));
@@ -171,6 +170,19 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+/// Tells the state while the model is loaded.
+struct Loading<'a>(&'a watch::Sender<EngineState>, &'a Queue);
+
+impl Waiter for Loading<'_> {
+    fn say(&mut self, what: &str) {
+        self.0.send_replace(EngineState::Loading(what.to_owned()));
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.1.is_closed()
     }
 }
 

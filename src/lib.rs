@@ -43,4 +43,6 @@ pub mod model;
 
 pub mod runtime;
 
+pub mod cache_folder;
 pub mod download;
+pub mod verified;

@@ -1,10 +1,12 @@
 //! Finds, fetches, verifies and loads the ONNX Runtime shared library.
 //!
 //! The library is looked for where the user named it, then beside the executable, then in the
-//! user's cache; when it is nowhere, the official wheel is fetched once with pip (`fetch`) and
-//! the library inside it is checked against a pinned hash. Everything here blocks.
+//! user's cache; when it is in none of them, the official build ([`release`]) is downloaded once
+//! and kept in the cache, where it is checked against its pinned hash. Everything here blocks.
 
 pub mod locate;
+pub mod probe;
+pub mod release;
 pub mod telemetry;
 
 use std::fmt;
@@ -18,8 +20,9 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
-use crate::download::{Pin, VERSION};
+use crate::download::Waiter;
 use locate::{Located, Source, locate, origin};
+use release::{Build, VERSION};
 
 /// Where the library may come from and what it shall run on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,11 +192,27 @@ impl Runtime {
     /// # Errors
     ///
     /// When the library cannot be found, fetched or loaded, or when another one is loaded.
-    pub fn load(
+    pub fn load(options: &RuntimeOptions, waiter: &mut dyn Waiter) -> Result<Self, RuntimeError> {
+        Self::load_located(locate(options, waiter)?, options)
+    }
+
+    /// As [`Runtime::load`], but a library that is not known is loaded in a child process first, so
+    /// that one which ends the process is an error ([`probe`]). For the program itself only, since
+    /// the child is this program too.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Runtime::load`], and when loading the library ends the child.
+    pub fn load_probed(
         options: &RuntimeOptions,
-        progress: &mut dyn FnMut(&str),
+        waiter: &mut dyn Waiter,
     ) -> Result<Self, RuntimeError> {
-        let located = locate(options, progress)?;
+        let located = locate(options, waiter)?;
+        probe::check(&located, waiter).map_err(|problem| unusable(&located, options, problem))?;
+        Self::load_located(located, options)
+    }
+
+    fn load_located(located: Located, options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let environment = PROCESS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -293,17 +312,7 @@ impl Process {
         options: &RuntimeOptions,
     ) -> Result<Environment, RuntimeError> {
         let path = &located.path;
-        let unusable = |problem: String| match located.source {
-            Source::Explicit => RuntimeError::Named {
-                origin: origin(options),
-                path: path.clone(),
-                problem: format!("is not a loadable ONNX Runtime library ({problem})"),
-            },
-            Source::Beside | Source::Cache | Source::Fetched => RuntimeError::Unusable {
-                path: path.clone(),
-                problem,
-            },
-        };
+        let unusable = |problem| unusable(located, options, problem);
         let canonical = fs::canonicalize(path).map_err(|error| unusable(error.to_string()))?;
         if let Some(loaded) = &self.library
             && *loaded != canonical
@@ -331,11 +340,25 @@ impl Process {
     }
 }
 
+/// The error for a library that does not load.
+fn unusable(located: &Located, options: &RuntimeOptions, problem: String) -> RuntimeError {
+    let path = located.path.clone();
+    match located.source {
+        Source::Explicit => RuntimeError::Named {
+            origin: origin(options),
+            path,
+            problem: format!("is not a loadable ONNX Runtime library ({problem})"),
+        },
+        Source::Beside | Source::Cache | Source::Fetched => {
+            RuntimeError::Unusable { path, problem }
+        }
+    }
+}
+
 /// ort has no safe call for the version, and the build information of official libraries does not
-/// hold it: tell it from the pinned size, else from the file name behind any links.
+/// hold it: tell it from the official size, else from the file name behind any links.
 fn version_of(path: &Path) -> String {
-    let is_pinned = |pin: Pin| fs::metadata(path).is_ok_and(|data| data.len() == pin.size);
-    if Pin::for_this_machine().is_some_and(is_pinned) {
+    if Build::for_this_machine().is_some_and(|build| build.has_size_of(path)) {
         return VERSION.to_owned();
     }
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -365,14 +388,14 @@ mod tests {
             library: Some(home.write("text", "no library")),
             ..RuntimeOptions::default()
         };
-        let error = Runtime::load(&options, &mut |_| {})
+        let error = Runtime::load(&options, &mut |_: &str| {})
             .unwrap_err()
             .to_string();
         let start = "--runtime names HOME/text, which is not a loadable ONNX Runtime library (";
         let error = home.normal(error);
         assert!(error.starts_with(start), "{error}");
         // The attempt does not stand in the way of the next.
-        let again = Runtime::load(&options, &mut |_| {})
+        let again = Runtime::load(&options, &mut |_: &str| {})
             .unwrap_err()
             .to_string();
         assert_eq!(home.normal(again), error);
@@ -424,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_version_is_read_off_the_file() {
-        let pinned = Pin::for_this_machine().map(|pin| ("renamed", pin.size, VERSION));
+        let official = Build::for_this_machine().map(|build| ("renamed", build.size, VERSION));
         let table = [
             ("libonnxruntime.so.1.32.0", 1, "1.32.0"),
             ("libonnxruntime.1.27.1.dylib", 1, "1.27.1"),
@@ -433,7 +456,7 @@ mod tests {
             ("onnxruntime.dll", 1, "unknown"),
             ("nothing", 0, "unknown"),
         ];
-        for (name, size, expected) in table.into_iter().chain(pinned) {
+        for (name, size, expected) in table.into_iter().chain(official) {
             let home = Home::new();
             if size > 0 {
                 let file = fs::File::create(home.path(name)).unwrap();

@@ -14,7 +14,10 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("text", &["text"]),
     ("engine", &["engine"]),
     ("model", &["model"]),
-    ("foundation", &["runtime", "download"]),
+    (
+        "foundation",
+        &["runtime", "download", "verified", "cache_folder"],
+    ),
 ];
 
 /// The modules that may name a crate, where not all may.

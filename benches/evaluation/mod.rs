@@ -38,7 +38,7 @@ pub(crate) fn engine(model: Option<PathBuf>) -> anyhow::Result<Engine> {
     let engine = Engine::spawn(move |_| {
         let directory = model.or_else(default_directory);
         let directory = directory.context("the default model is not there")?;
-        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {})?;
+        let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {})?;
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     });
     loop {

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Context as _, bail};
 
 use super::ready_completer;
 use crate::engine::Ready;
@@ -16,6 +15,7 @@ use crate::suggest::Completer;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::position::{Position, PositionEncoding};
+use crate::verified::{self, Verdict};
 
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";
@@ -80,14 +80,14 @@ fn files(directory: &Path) -> anyhow::Result<String> {
                     .split_once(char::is_whitespace)
                     .with_context(|| format!("{} is not a list of hashes", path.display()))?;
                 let file = directory.join(name.trim_start_matches([' ', '*', '.', '/']));
-                let bytes = std::fs::read(&file)
+                let verdict = verified::check(&file, sum)
                     .with_context(|| format!("cannot read {}", file.display()))?;
-                let digest = hex::encode(Sha256::digest(bytes));
-                ensure!(
-                    digest.eq_ignore_ascii_case(sum),
-                    "{} is not the file it should be (its SHA-256 is {digest}); copy the model folder again",
-                    file.display()
-                );
+                if let Verdict::Wrong { actual } = verdict {
+                    bail!(
+                        "{} is not the file it should be (its SHA-256 is {actual}); copy the model folder again",
+                        file.display()
+                    );
+                }
             }
             "files verified"
         }

@@ -111,6 +111,11 @@ impl Queue {
         drop(waiting);
     }
 
+    /// Whether no more requests are taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -444,3 +444,22 @@ fn a_thread_can_wait_for_a_while() {
     let mut events = engine.submit(task());
     assert!(events.next_within(Duration::from_millis(1)).is_err());
 }
+
+#[test]
+fn a_model_is_wanted_until_the_engine_is_dropped() {
+    let (loading, begun) = std::sync::mpsc::channel();
+    let (go_on, dropped) = std::sync::mpsc::channel();
+    let (sender, wanted) = std::sync::mpsc::channel();
+    let engine = Engine::spawn(move |waiter| {
+        loading.send(waiter.is_wanted()).unwrap();
+        let () = dropped.recv().unwrap();
+        sender.send(waiter.is_wanted()).unwrap();
+        Err::<Model, _>("no longer wanted")
+    });
+    assert!(begun.recv().unwrap());
+    // Somebody may still listen to its state.
+    let _state = engine.state();
+    drop(engine);
+    go_on.send(()).unwrap();
+    assert!(!wanted.recv().unwrap());
+}

@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::release::{Build, VERSION};
 use super::{RuntimeError, RuntimeOptions};
-use crate::download::{self as fetch, Pin, Python, VERSION};
+use crate::cache_folder::cache_folder;
+use crate::download::{self, Python, Waiter};
+use crate::verified::{Record, Verdict};
 
 /// How a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +37,8 @@ pub struct Located {
 /// # Errors
 ///
 /// When a named library is not a file, or when there is none and none can be fetched.
-pub fn locate(
-    options: &RuntimeOptions,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Located, RuntimeError> {
-    locate_in(options, &Surroundings::of_process(), progress)
+pub fn locate(options: &RuntimeOptions, waiter: &mut dyn Waiter) -> Result<Located, RuntimeError> {
+    locate_in(options, &Surroundings::of_process(), waiter)
 }
 
 /// What the process finds around it; a value, so that tests can give their own.
@@ -49,7 +49,8 @@ struct Surroundings {
     beside: Option<PathBuf>,
     /// The user's cache folder for this program, absolute.
     cache: Option<PathBuf>,
-    pin: Option<Pin>,
+    /// The official build for this machine.
+    build: Option<Build>,
     pythons: Vec<Python>,
 }
 
@@ -61,16 +62,31 @@ impl Surroundings {
                 .map(PathBuf::from)
         };
         let executable = std::env::current_exe().ok();
-        let cache = path_variable("INTERLINE_CACHE_DIR").or_else(|| {
-            directories::ProjectDirs::from("", "", "interline")
-                .map(|directories| directories.cache_dir().to_path_buf())
-        });
         Self {
             named: path_variable("ORT_DYLIB_PATH"),
             beside: executable.and_then(|path| Some(path.parent()?.to_path_buf())),
-            cache: cache.and_then(|path| std::path::absolute(path).ok()),
-            pin: Pin::for_this_machine(),
-            pythons: fetch::pythons(),
+            cache: cache_folder(),
+            build: Build::for_this_machine(),
+            pythons: download::pythons(),
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record::in_folder(self.cache.as_deref())
+    }
+
+    /// What is wrong, as the end of a sentence, with a library that has the size of the official
+    /// one. Of another build it cannot be told from the file.
+    fn damage_of_official(&self, path: &Path) -> Option<String> {
+        let build = self.build.filter(|build| build.has_size_of(path))?;
+        match self.record().check(path, build.sha256) {
+            Ok(Verdict::Wrong { actual }) => Some(format!(
+                "is damaged (its size is that of the official {VERSION}, but its SHA-256 is \
+                 {actual} instead of {})",
+                build.sha256
+            )),
+            // Why it cannot be read, the loader says.
+            Ok(Verdict::Verified) | Err(_) => None,
         }
     }
 }
@@ -78,23 +94,30 @@ impl Surroundings {
 fn locate_in(
     options: &RuntimeOptions,
     surroundings: &Surroundings,
-    progress: &mut dyn FnMut(&str),
+    waiter: &mut dyn Waiter,
 ) -> Result<Located, RuntimeError> {
     if let Some(path) = options.library.as_ref().or(surroundings.named.as_ref()) {
-        return named(origin(options), path);
+        return named(origin(options), path, surroundings);
     }
     let mut tried = vec!["--runtime and ORT_DYLIB_PATH: not given".to_owned()];
 
     if let Some(directory) = &surroundings.beside {
         use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
         let mut names = vec![format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}")];
-        names.extend(surroundings.pin.map(|pin| pin.file_name().to_owned()));
+        names.extend(surroundings.build.map(|build| build.file_name().to_owned()));
         // On Windows, they are the same.
         names.dedup();
-        let mut paths = names.iter().map(|name| directory.join(name));
-        if let Some(path) = paths.find(|path| path.is_file()) {
-            let source = Source::Beside;
-            return Ok(Located { path, source });
+        for path in names.iter().map(|name| directory.join(name)) {
+            if !path.is_file() {
+                continue;
+            }
+            let Some(damage) = surroundings.damage_of_official(&path) else {
+                let source = Source::Beside;
+                return Ok(Located { path, source });
+            };
+            let damaged = format!("{}, which {damage}", path.display());
+            waiter.say(&format!("passed over {damaged}"));
+            tried.push(format!("beside the executable: {damaged}"));
         }
         tried.push(format!(
             "beside the executable: no {} in {}",
@@ -103,7 +126,7 @@ fn locate_in(
         ));
     }
 
-    cached_or_fetched(options, surroundings, &mut tried, progress)
+    cached_or_fetched(options, surroundings, &mut tried, waiter)
         .map_err(|advice| RuntimeError::Missing { tried, advice })
 }
 
@@ -112,9 +135,9 @@ fn cached_or_fetched(
     options: &RuntimeOptions,
     surroundings: &Surroundings,
     tried: &mut Vec<String>,
-    progress: &mut dyn FnMut(&str),
+    waiter: &mut dyn Waiter,
 ) -> Result<Located, &'static str> {
-    let Some(pin) = &surroundings.pin else {
+    let Some(build) = &surroundings.build else {
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         tried.push(format!(
             "pip: no official build of {VERSION} is known for {os} on {arch}"
@@ -126,36 +149,56 @@ fn cached_or_fetched(
         return Err("set INTERLINE_CACHE_DIR");
     };
     let directory = cache.join(format!("onnxruntime-{VERSION}"));
-    let path = directory.join(pin.file_name());
-    // The hash was checked when the file was unpacked; hashing it at each start takes too long,
-    // and a size that is right tells an interrupted copy from a whole one.
-    match fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == pin.size => {
+    download::remove_abandoned(&directory);
+    let path = directory.join(build.file_name());
+    match damage(build, &path, &surroundings.record()) {
+        Ok(None) => {
             let source = Source::Cache;
             return Ok(Located { path, source });
         }
-        Ok(metadata) => tried.push(format!(
-            "cache: {} is corrupt ({} bytes instead of {})",
-            path.display(),
-            metadata.len(),
-            pin.size
-        )),
+        Ok(Some(damage)) => {
+            let damaged = format!("{} is damaged ({damage})", path.display());
+            if !options.offline {
+                waiter.say(&format!("{damaged} and is fetched again"));
+            }
+            tried.push(format!("cache: {damaged}"));
+        }
         Err(error) => tried.push(format!("cache: {}: {error}", path.display())),
     }
     if options.offline {
         tried.push("pip: not used, being offline".to_owned());
         return Err("run once without --offline");
     }
-    match fetch::fetch(pin, &directory, &surroundings.pythons, progress) {
-        Ok(path) => {
+    match download::fetch(&build.library(), &path, &surroundings.pythons, waiter) {
+        Ok(()) => {
             let source = Source::Fetched;
             Ok(Located { path, source })
         }
         Err(error) => {
-            tried.push(format!("pip: {error:#}"));
+            tried.push(format!("pip: {error}"));
             Err("try again with Python 3 with pip, a network and a writable cache")
         }
     }
+}
+
+/// What is wrong with the library in the cache. A damaged one can end the process when it is
+/// loaded, without a word, so it is told from its hash first.
+fn damage(build: &Build, path: &Path, record: &Record) -> io::Result<Option<String>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Ok(Some("it is not a file".to_owned()));
+    }
+    let (size, pinned) = (metadata.len(), build.size);
+    if size != pinned {
+        return Ok(Some(format!("it has {size} bytes instead of {pinned}")));
+    }
+    Ok(match record.check(path, build.sha256)? {
+        Verdict::Verified => None,
+        Verdict::Wrong { actual } => Some(format!(
+            "its SHA-256 is {actual} instead of {}",
+            build.sha256
+        )),
+    })
 }
 
 /// What named the library.
@@ -166,14 +209,21 @@ pub(super) fn origin(options: &RuntimeOptions) -> &'static str {
     }
 }
 
-fn named(origin: &'static str, path: &Path) -> Result<Located, RuntimeError> {
+fn named(
+    origin: &'static str,
+    path: &Path,
+    surroundings: &Surroundings,
+) -> Result<Located, RuntimeError> {
     let problem = match fs::metadata(path) {
         // Absolute, because ort takes a relative path as one beside the executable.
         Ok(metadata) if metadata.is_file() => match std::path::absolute(path) {
-            Ok(path) => {
-                let source = Source::Explicit;
-                return Ok(Located { path, source });
-            }
+            Ok(path) => match surroundings.damage_of_official(&path) {
+                Some(damage) => damage,
+                None => {
+                    let source = Source::Explicit;
+                    return Ok(Located { path, source });
+                }
+            },
             Err(error) => format!("has no absolute path ({error})"),
         },
         Ok(_) => "is not a file".to_owned(),
@@ -207,7 +257,7 @@ pub(super) mod tests {
 
     const CONTENT: &str = "a library\n";
     const MEMBER: &str = "onnxruntime/capi/libonnxruntime.test";
-    const PIN: Pin = Pin {
+    const BUILD: Build = Build {
         os: "test",
         arch: "test",
         platform: "test_platform",
@@ -274,7 +324,7 @@ pub(super) mod tests {
                 named: None,
                 beside: Some(self.path("beside")),
                 cache: Some(self.path("cache")),
-                pin: Some(PIN),
+                build: Some(BUILD),
                 pythons: vec![self.python(script)],
             }
         }
@@ -300,7 +350,7 @@ pub(super) mod tests {
     }
 
     fn quietly(options: &RuntimeOptions, surroundings: &Surroundings) -> Result<Located, String> {
-        locate_in(options, surroundings, &mut |_| {}).map_err(|error| error.to_string())
+        locate_in(options, surroundings, &mut |_: &str| {}).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -356,34 +406,112 @@ pub(super) mod tests {
     #[test]
     #[cfg(unix)]
     fn what_is_fetched_is_kept() {
-        for damaged in [None, Some(""), Some("a lib"), Some("a library\nand more")] {
+        let home = Home::new();
+        let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+        let options = RuntimeOptions::default();
+        let mut said = Vec::new();
+        let located = locate_in(&options, &surroundings, &mut |line: &str| {
+            said.push(home.normal(line));
+        });
+        assert_eq!(located.unwrap().source, Source::Fetched);
+        assert_eq!(
+            said.concat(),
+            "fetching ONNX Runtime 1.32.0 with pip (about 1 MB, once)\n\
+             verified ONNX Runtime 1.32.0, kept as \
+             HOME/cache/onnxruntime-1.32.0/libonnxruntime.test\n"
+        );
+
+        let expected = Located {
+            path: home.cached(),
+            source: Source::Cache,
+        };
+        assert_eq!(quietly(&options, &surroundings), Ok(expected));
+        assert_eq!(fs::read_to_string(home.cached()).unwrap(), CONTENT);
+        assert_eq!(home.names_in_cache(), ["libonnxruntime.test"]);
+        let calls = fs::read_to_string(home.path("calls")).unwrap();
+        assert_eq!(calls, "--version\ndownload\n");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_damaged_library_is_fetched_again() {
+        let check = |content: &str, damage: &str| {
             let home = Home::new();
-            if let Some(content) = damaged {
-                home.write(home.cached(), content);
-            }
             let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
             let options = RuntimeOptions::default();
-            let mut said = Vec::new();
-            let located = locate_in(&options, &surroundings, &mut |line| {
-                said.push(home.normal(line))
-            });
-            assert_eq!(located.unwrap().source, Source::Fetched);
+            // As it was when it was verified, which is remembered.
+            home.write(home.cached(), CONTENT);
+            make_old(&home.cached());
             assert_eq!(
-                said.concat(),
-                "fetching ONNX Runtime 1.32.0 with pip (about 30 MB, once)\n\
-                 verified ONNX Runtime 1.32.0, kept as \
-                 HOME/cache/onnxruntime-1.32.0/libonnxruntime.test\n"
+                quietly(&options, &surroundings).unwrap().source,
+                Source::Cache
             );
+            home.write(home.cached(), content);
 
-            let expected = Located {
-                path: home.cached(),
-                source: Source::Cache,
-            };
-            assert_eq!(quietly(&options, &surroundings), Ok(expected));
+            let mut first = None;
+            let located = locate_in(&options, &surroundings, &mut |line: &str| {
+                first.get_or_insert_with(|| home.normal(line));
+            });
+            assert_eq!(located.unwrap().source, Source::Fetched, "{content:?}");
+            let said = format!(
+                "HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is damaged ({damage}) \
+                 and is fetched again\n"
+            );
+            assert_eq!(first.unwrap(), said);
             assert_eq!(fs::read_to_string(home.cached()).unwrap(), CONTENT);
-            assert_eq!(home.names_in_cache(), ["libonnxruntime.test"]);
-            let calls = fs::read_to_string(home.path("calls")).unwrap();
-            assert_eq!(calls, "--version\ndownload\n");
+        };
+        check("", "it has 0 bytes instead of 10");
+        check("a library\nand more", "it has 18 bytes instead of 10");
+        check(
+            "b library\n",
+            "its SHA-256 is 53816bb184ed39fa85904b966f75e9ef37bcc0bd7afc13bc3a6f08e3848ace01 \
+             instead of 7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd",
+        );
+    }
+
+    /// Gives a file a time at which it cannot be changing any more.
+    fn make_old(path: &Path) {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        let hour = std::time::Duration::from_hours(1);
+        file.set_modified(std::time::SystemTime::now() - hour)
+            .unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_good_library_is_hashed_once() {
+        let home = Home::new();
+        let surroundings = home.surroundings("exit 1");
+        let options = RuntimeOptions::default();
+        home.write(home.cached(), CONTENT);
+        make_old(&home.cached());
+        quietly(&options, &surroundings).unwrap();
+        // Changed so that neither size nor time tells: if it were read, it would be found out.
+        let record = fs::read_to_string(home.path("cache/verified.json")).unwrap();
+        let modified = fs::metadata(home.cached()).unwrap().modified().unwrap();
+        home.write(home.cached(), "b library\n");
+        let file = fs::File::options().write(true).open(home.cached()).unwrap();
+        file.set_modified(modified).unwrap();
+        quietly(&options, &surroundings).unwrap();
+        let after = fs::read_to_string(home.path("cache/verified.json")).unwrap();
+        assert_eq!(after, record);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn any_start_removes_what_a_killed_one_left() {
+        for offline in [false, true] {
+            let home = Home::new();
+            home.write(home.cached(), CONTENT);
+            let left = home.cached().with_file_name(".fetch-killed");
+            home.write(left.join("alive"), "");
+            home.write(left.join("half.whl"), "half");
+            let options = RuntimeOptions {
+                offline,
+                ..RuntimeOptions::default()
+            };
+            quietly(&options, &home.surroundings("exit 1")).unwrap();
+            assert!(!left.exists());
         }
     }
 
@@ -475,7 +603,7 @@ pub(super) mod tests {
         type Change = fn(&Home, &mut RuntimeOptions, &mut Surroundings);
         let cases: [(Change, Expect); 7] = [
             (
-                |_, _, surroundings| surroundings.pin = None,
+                |_, _, surroundings| surroundings.build = None,
                 expect![[r#"
                     beside the executable: no PLAIN in HOME/beside;
                     pip: no official build of 1.32.0 is known for OS on ARCH;
@@ -510,7 +638,7 @@ pub(super) mod tests {
                 },
                 expect![[r#"
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
-                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is corrupt (5 bytes instead of 10);
+                    cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is damaged (it has 5 bytes instead of 10);
                     pip: not used, being offline;
                     to go on, run once without --offline"#]],
             ),
@@ -522,7 +650,7 @@ pub(super) mod tests {
                 expect![[r#"
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
-                    pip: found no Python with pip (HOME/no-python: No such file or directory (os error 2), false: exit status: 1);
+                    pip: found no Python with pip (HOME/no-python: not found, false: exit status: 1);
                     to go on, try again with Python 3 with pip, a network and a writable cache"#]],
             ),
             (
@@ -594,6 +722,39 @@ pub(super) mod tests {
                 "{by_variable}"
             );
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_damaged_official_library_is_not_loaded() {
+        let home = Home::new();
+        let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
+        let options = RuntimeOptions {
+            library: Some(home.write("named", "b library\n")),
+            ..RuntimeOptions::default()
+        };
+        let error = quietly(&options, &surroundings).unwrap_err();
+        expect![[r#"
+            --runtime names HOME/named, which is damaged (its size is that of the official 1.32.0, but its SHA-256 is 53816bb184ed39fa85904b966f75e9ef37bcc0bd7afc13bc3a6f08e3848ace01 instead of 7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd);
+            name the shared library of ONNX Runtime 1.24 or newer, or leave it out to have 1.32.0 fetched
+        "#]].assert_eq(&home.normal(error));
+        home.write("named", CONTENT);
+        assert_eq!(
+            quietly(&options, &surroundings).unwrap().source,
+            Source::Explicit
+        );
+
+        home.write("beside/libonnxruntime.test", "b library\n");
+        let mut said = String::new();
+        let located = locate_in(
+            &RuntimeOptions::default(),
+            &surroundings,
+            &mut |line: &str| {
+                said += line;
+            },
+        );
+        assert_eq!(located.unwrap().source, Source::Fetched);
+        assert!(said.starts_with("passed over "), "{said}");
     }
 
     #[test]

@@ -453,8 +453,8 @@ async fn requests_see_the_edits_before_them() {
 #[tokio::test]
 async fn until_the_model_is_ready_the_answer_is_null() {
     let (load, wait) = std::sync::mpsc::channel::<()>();
-    let engine = Engine::spawn(move |say| {
-        say("loading the model");
+    let engine = Engine::spawn(move |waiter| {
+        waiter.say("loading the model");
         let _ = wait.recv();
         Ok::<_, String>(scripted("b = 2").0)
     });

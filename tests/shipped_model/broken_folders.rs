@@ -30,7 +30,7 @@ fn copy() -> TempDir {
 fn check(breaks: impl FnOnce(&Path), expected: &[&str]) {
     let copy = copy();
     breaks(copy.path());
-    let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_| {}).unwrap();
+    let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     let error = Model::load(copy.path(), &mut runtime)
         .unwrap_err()
         .to_string();

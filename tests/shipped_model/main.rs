@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
 
 mod broken_folders;
+mod broken_libraries;
 mod key_value_cache;
 mod privacy;
 mod server;

@@ -11,7 +11,9 @@ use interline::runtime::locate::locate;
 #[test]
 fn the_program_leaves_no_telemetry_behind() {
     let home = tempfile::tempdir().unwrap();
-    let library = locate(&RuntimeOptions::default(), &mut |_| {}).unwrap();
+    // Interline's own, where it keeps which libraries it has verified.
+    let cache = tempfile::tempdir().unwrap();
+    let library = locate(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_interline"))
         .args(["complete", "examples/inventory.py:21:37", "--offline"])
         .arg("--runtime")
@@ -22,6 +24,7 @@ fn the_program_leaves_no_telemetry_behind() {
         .env_remove("CI")
         .env("HOME", home.path())
         .env_remove("XDG_CACHE_HOME")
+        .env("INTERLINE_CACHE_DIR", cache.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,166 @@
+//! Loads a library in a child process first. A damaged one can end the process that loads it
+//! without a word; the child's end is told as an error.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::locate::{Located, Source};
+use super::release::Build;
+use super::{Runtime, RuntimeError, RuntimeOptions};
+use crate::cache_folder::cache_folder;
+use crate::download::Waiter;
+use crate::verified::Record;
+
+/// The hidden subcommand that the child runs, before the path of a library. It calls [`load`].
+pub const SUBCOMMAND: &str = "probe-runtime";
+
+/// Loading takes far less than a second from a warm disk.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often the child is looked at. Loading takes some 30 ms.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Loads the library, and nothing else: the child's part. The process ends when its standard input
+/// is closed, which the end of the parent does too.
+///
+/// # Errors
+///
+/// When it does not load.
+pub fn load(library: &Path) -> Result<(), RuntimeError> {
+    std::thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        // Not an orderly exit, which would wait for the loader.
+        std::process::abort();
+    });
+    let options = RuntimeOptions {
+        library: Some(library.to_path_buf()),
+        offline: true,
+        provider: super::Provider::Cpu,
+    };
+    Runtime::load(&options, &mut |_: &str| {}).map(drop)
+}
+
+/// Answers why the library cannot be loaded, if loading it ends a process. A library that was loaded
+/// so once is not again until it changes, and the official build, whose hash was verified, never.
+pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String> {
+    let official = Build::for_this_machine().is_some_and(|build| build.has_size_of(&located.path));
+    if official || matches!(located.source, Source::Cache | Source::Fetched) {
+        return Ok(());
+    }
+    let record = Record::in_folder(cache_folder().as_deref());
+    let held = record.holds(&located.path, "loads as ONNX Runtime", || {
+        let child = Command::new(std::env::current_exe()?)
+            .arg(SUBCOMMAND)
+            .arg(&located.path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        watch(child, LIMIT, waiter)
+    });
+    held.or_else(|problem| match problem {
+        Problem::Fatal(problem) => Err(problem),
+        // This process can find out by itself, and says more.
+        Problem::Unknown => Ok(()),
+    })
+}
+
+/// Why it is not known that the library loads.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// Loading it would end this process, or never come to an end.
+    Fatal(String),
+    /// The child could not say so.
+    Unknown,
+}
+
+impl From<io::Error> for Problem {
+    fn from(_: io::Error) -> Self {
+        Self::Unknown
+    }
+}
+
+/// Waits for the child, and ends it at the limit or when the library is no longer wanted.
+fn watch(mut child: Child, limit: Duration, waiter: &dyn Waiter) -> Result<(), Problem> {
+    let begun = Instant::now();
+    let problem = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return outcome(status),
+            Ok(None) if !waiter.is_wanted() => break "it is no longer wanted".to_owned(),
+            Ok(None) if begun.elapsed() < limit => std::thread::sleep(TICK),
+            Ok(None) => break format!("loading it takes more than {limit:?}"),
+            Err(_) => return Err(Problem::Unknown),
+        }
+    };
+    // It fails if the child has just ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(Problem::Fatal(problem))
+}
+
+fn outcome(status: ExitStatus) -> Result<(), Problem> {
+    match status.code() {
+        Some(0) => Ok(()),
+        // An error, or a usage error of an embedding program: both are said in words.
+        Some(1 | 2) => Err(Problem::Unknown),
+        // Windows has codes for what is a signal elsewhere.
+        _ => Err(Problem::Fatal(format!(
+            "loading it ends the process with {status}: it is damaged, or made for another machine"
+        ))),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_crash_is_a_verdict() {
+        let check = |raw: i32, expected: Result<(), Option<&str>>| {
+            let actual = outcome(ExitStatus::from_raw(raw));
+            let actual = actual
+                .as_ref()
+                .map(|&()| ())
+                .map_err(|problem| match problem {
+                    Problem::Fatal(problem) => {
+                        problem.split_once(": it is").map(|(start, _)| start)
+                    }
+                    Problem::Unknown => None,
+                });
+            assert_eq!(actual, expected);
+        };
+        check(0, Ok(()));
+        check(1 << 8, Err(None));
+        check(2 << 8, Err(None));
+        check(
+            7,
+            Err(Some("loading it ends the process with signal: 7 (SIGBUS)")),
+        );
+    }
+
+    #[test]
+    fn a_child_is_not_waited_for_without_end() {
+        struct Never;
+        impl Waiter for Never {
+            fn say(&mut self, _: &str) {}
+            fn is_wanted(&self) -> bool {
+                false
+            }
+        }
+        let check = |limit, waiter: &dyn Waiter, expected: &str| {
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let pid = rustix::process::Pid::from_child(&child);
+            let problem = watch(child, limit, waiter).unwrap_err();
+            assert_eq!(problem, Problem::Fatal(expected.to_owned()));
+            let there = rustix::process::test_kill_process(pid);
+            assert_eq!(there, Err(rustix::io::Errno::SRCH));
+        };
+        let short = Duration::from_millis(100);
+        check(short, &|_: &str| {}, "loading it takes more than 100ms");
+        check(LIMIT, &Never, "it is no longer wanted");
+    }
+}
