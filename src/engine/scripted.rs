@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
 use super::cancel::Cancel;
 use super::{Engine, EngineState};
 use crate::model::fim_template::FimTemplate;
@@ -31,12 +29,17 @@ pub(crate) struct Script {
     /// The tokens of the last cache that was used, in its first lane.
     cached: Vec<u32>,
     /// Says that a pass begins, and waits for the word to go on, if the other end is there.
-    gate: Option<(UnboundedSender<()>, Arc<Mutex<mpsc::Receiver<()>>>)>,
+    gate: Option<(flume::Sender<()>, Arc<Mutex<mpsc::Receiver<()>>>)>,
 }
 
 impl Scripted {
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Panics at the first pass with the last token of `text`.
+    pub(crate) fn panic_at(&self, text: &str) {
+        self.script().panics_at = tokenizer().encode(text).last().copied();
     }
 
     pub(crate) fn cached(&self) -> Vec<u32> {
@@ -158,17 +161,35 @@ pub(crate) fn scripted(says: &str) -> (Model, Scripted) {
 /// The two ends with which a test holds a model: passes that have begun, and the word to go on, of
 /// which each pass takes one. Without the gate, the model goes on for ever.
 pub(crate) struct Gate {
-    pub(crate) begun: UnboundedReceiver<()>,
+    pub(crate) begun: Begun,
     pub(crate) go_on: mpsc::Sender<()>,
+}
+
+/// Passes that have begun.
+pub(crate) struct Begun(flume::Receiver<()>);
+
+impl Begun {
+    /// Waits for the next one; `None` when the model is gone.
+    pub(crate) async fn recv(&self) -> Option<()> {
+        self.0.recv_async().await.ok()
+    }
+
+    /// The next one, if it has begun already.
+    pub(crate) fn try_recv(&self) -> Option<()> {
+        self.0.try_recv().ok()
+    }
 }
 
 impl Gate {
     /// Puts a gate before the passes to come.
     pub(crate) fn before(model: &Scripted) -> Self {
-        let (begun_sender, begun) = unbounded_channel();
+        let (begun_sender, begun) = flume::unbounded();
         let (go_on, go_on_receiver) = mpsc::channel();
         model.script().gate = Some((begun_sender, Arc::new(Mutex::new(go_on_receiver))));
-        Self { begun, go_on }
+        Self {
+            begun: Begun(begun),
+            go_on,
+        }
     }
 }
 

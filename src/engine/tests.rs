@@ -267,7 +267,7 @@ async fn cancelled(at: At, priority: Priority) {
     let cancel = request.cancel.clone();
     let (model, scripted) = scripted(&"b = 2 ".repeat(20));
     let engine = ready(model, &scripted).await;
-    let mut gate = Gate::before(&scripted);
+    let gate = Gate::before(&scripted);
     let mut events = engine.submit(request);
     if let At::Writing = at {
         // The first pass that writes has one token.
@@ -325,7 +325,7 @@ async fn a_request_cancelled_before_it_begins_computes_nothing() {
 
 #[tokio::test]
 async fn dropping_the_events_cancels() {
-    let (engine, mut gate) = gated(&"a b ".repeat(100)).await;
+    let (engine, gate) = gated(&"a b ".repeat(100)).await;
     let request = task();
     let cancel = request.cancel.clone();
     let events = engine.submit(request);
@@ -400,7 +400,7 @@ async fn the_urgent_does_not_wait_for_the_rest() {
         Priority::Keystroke,
     ];
     for (lower, higher) in order.iter().zip(&order[1..]) {
-        let (engine, mut gate) = gated("a b c d e").await;
+        let (engine, gate) = gated("a b c d e").await;
         let two = Draws {
             count: 2,
             temperatures: &[10],

@@ -466,7 +466,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_opened_again_does_not_get_the_old_edit() {
-        let (engine, mut gate) = gated(" the area.\nx").await;
+        let (engine, gate) = gated(" the area.\nx").await;
         let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
         server.open(FUNCTION).await;
         let id = server.task("interline.document", 0, Value::Null).await;
@@ -511,7 +511,7 @@ mod tests {
     #[tokio::test]
     async fn the_user_can_end_a_task() {
         for cancel in ["window/workDoneProgress/cancel", "$/cancelRequest"] {
-            let (engine, mut gate) = gated(&"a b ".repeat(100)).await;
+            let (engine, gate) = gated(&"a b ".repeat(100)).await;
             let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
             server.open(FUNCTION).await;
             let id = server.task("interline.explain", 0, Value::Null).await;
