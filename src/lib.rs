@@ -6,21 +6,23 @@
 //! `tests/borders.rs` keeps:
 //!
 //! 1. **Program**: [`cli`] reads the arguments, starts an engine and runs one command.
-//! 2. **Protocol**: [`server`] has the handlers; [`lsp`] is the edge where positions become offsets
-//!    and texts become items.
-//! 3. **Features**: [`config`] is what the user can set; [`completion`] is the journey from a
-//!    snapshot to what is shown, on one page; [`task`] is what the model does on request.
-//! 4. **Text**: [`document`] holds the open texts in ropes; [`context`] is what stands around a
-//!    cursor, or why nothing is worth asking there; [`language`] and [`syntax`] are what a text is
-//!    written in and made of.
-//! 5. **Engine**: [`engine`] is the handle to the one thread that owns the model: prompt, decoder,
-//!    sampler, stop criteria.
-//! 6. **Model**: [`model`] is a folder with a decoder graph, a tokenizer and a prompt format.
-//! 7. **Runtime**: [`runtime`] finds, fetches, verifies and loads ONNX Runtime.
+//! 2. **Protocol**: [`server`] has the handlers, and in it the edge where positions become offsets,
+//!    commands become arguments, texts become items and settings become plain values.
+//! 3. **Features**: [`suggest`] is the journey from a snapshot to what is shown, on one page;
+//!    [`tasks`] is what the model does on request.
+//! 4. **Text**: [`text`] holds the open documents in ropes, and knows what stands around a cursor,
+//!    what a text is written in and made of, and what is never shown to the model.
+//! 5. **Engine**: [`engine`] is the handle to the one thread that owns the model: one queue, one kind
+//!    of run, one loop that writes. Text goes in and comes out.
+//! 6. **Model**: [`model`] is a folder with a decoder graph, a tokenizer and prompt formats.
+//! 7. **Sandbox**: [`sandbox`] runs a program where it can do no harm.
+//! 8. **Foundation**: [`runtime`] finds and loads ONNX Runtime; [`download`] is the one way anything
+//!    is downloaded, [`verified`] knows which files have the right hash, and [`cache_folder`] where
+//!    they are kept.
 //!
 //! To follow a keystroke, start at `Server::inline_completion` in [`server`] and go on with
-//! [`completion::Completer::complete`]. `ARCHITECTURE.md` has the whole map, the laws and what was
-//! decided, with the reasons.
+//! [`suggest::Completer::complete`] and [`engine::Engine::submit`]. `ARCHITECTURE.md` has the whole
+//! map, this journey file by file, and the laws; `docs/decisions/` has what was tried, with figures.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, reason = "a test that fails shall say where")
@@ -33,16 +35,15 @@ pub mod server;
 pub mod suggest;
 pub mod tasks;
 
-pub mod sandbox;
-
 pub mod text;
 
 pub mod engine;
 
 pub mod model;
 
-pub mod runtime;
+pub mod sandbox;
 
 pub mod cache_folder;
 pub mod download;
+pub mod runtime;
 pub mod verified;

@@ -7,10 +7,10 @@ mod body;
 mod definition;
 mod enclosing;
 mod error;
-mod items;
 mod node;
 #[cfg(test)]
 mod tests;
+mod top_level;
 
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ impl<'a> Parsed<'a> {
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
         let root = self.tree.as_ref().ok().map(Tree::root_node);
-        items::of(self.text, self.language, root)
+        top_level::of(self.text, self.language, root)
     }
 
     /// See [`errors`].
