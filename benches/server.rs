@@ -1,4 +1,5 @@
-//! The server around the model, over a connection in memory.
+//! The server around the model, over a connection in memory: `cargo bench --bench server [-- MODEL]`,
+//! where MODEL is a folder if not the default model's.
 //!
 //! - How soon a change is applied while a burst of requests keeps the server and the model at work,
 //!   beside an idle server: the time to the answer of a command that is sent right behind the change,
@@ -36,6 +37,16 @@ const URI: &str = "file:///bench.py";
 
 /// The file that is translated.
 const OTHER: &str = "file:///other.py";
+
+/// What a keystroke cost.
+struct Keystroke {
+    /// To the answer.
+    answer: Duration,
+    /// Of that outside the model's forward passes.
+    outside: Duration,
+    /// Of that waiting for the pass of another request.
+    queued: Duration,
+}
 
 /// A document that is typed into at one place.
 struct Typist {
@@ -141,9 +152,8 @@ impl Typist {
         Ok(time)
     }
 
-    /// One keystroke: its time to the answer, and of that the time outside the model's forward passes;
-    /// nothing where the model was not asked.
-    async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<(Duration, Duration)>> {
+    /// One keystroke; nothing where the model was not asked.
+    async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<Keystroke>> {
         let change = self.type_text(typed);
         let (id, ask) = self.ask();
         let start = Instant::now();
@@ -155,8 +165,12 @@ impl Typist {
         let answer = self.client.answer(id).await?;
         let model = answer["result"][0]["modelMs"].as_f64();
         let model = model.context("a request leaves a record")?;
-        let outside = elapsed.saturating_sub(Duration::from_secs_f64(model / 1e3));
-        Ok((model > 0.0).then_some((elapsed, outside)))
+        let queued = answer["result"][0]["queuedMs"].as_f64().unwrap_or_default();
+        Ok((model > 0.0).then_some(Keystroke {
+            answer: elapsed,
+            outside: elapsed.saturating_sub(Duration::from_secs_f64(model / 1e3)),
+            queued: Duration::from_secs_f64(queued / 1e3),
+        }))
     }
 }
 
@@ -168,13 +182,17 @@ fn row(out: &mut impl Write, name: &str, mut times: Vec<Duration>) -> std::io::R
         times[rank.saturating_sub(1)].as_secs_f64() * 1e3
     };
     let (p50, p95, p99) = (at(0.5), at(0.95), at(0.99));
-    writeln!(out, "{name:<44}{p50:>9.3}{p95:>9.3}{p99:>9.3}")
+    writeln!(out, "{name:<48}{p50:>9.3}{p95:>9.3}{p99:>9.3}")
 }
 
 // As the program runs it.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let directory = default_directory().context("the default model is not there")?;
+    let named = std::env::args()
+        .skip(1)
+        .find(|argument| argument != "--bench");
+    let directory = named.map(Into::into).or_else(default_directory);
+    let directory = directory.context("the default model is not there")?;
     let engine = Engine::spawn(move |_| {
         let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {})?;
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
@@ -222,7 +240,7 @@ async fn main() -> anyhow::Result<()> {
     let typed = include_str!("../examples/inventory.py").chars();
     for key in typed.take(KEYSTROKES) {
         let times = typist.keystroke(key.encode_utf8(&mut [0; 4])).await?;
-        large.extend(times.map(|(_, outside)| outside));
+        large.extend(times.map(|key| key.outside));
     }
     ensure!(
         large.len() > KEYSTROKES / 10,
@@ -230,7 +248,7 @@ async fn main() -> anyhow::Result<()> {
         large.len()
     );
 
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut alone, mut beside, mut queued) = (Vec::new(), Vec::new(), Vec::new());
     let document = json!({
         "uri": OTHER, "languageId": "python", "version": 1, "text": text,
     });
@@ -252,7 +270,12 @@ async fn main() -> anyhow::Result<()> {
             };
             for key in keys {
                 let time = typist.keystroke(key.encode_utf8(&mut [0; 4])).await?;
-                times.extend(time.map(|(elapsed, _)| elapsed));
+                if let Some(key) = time {
+                    times.push(key.answer);
+                    if translates {
+                        queued.push(key.queued);
+                    }
+                }
             }
             if let Some(id) = translation {
                 let cancel = json!({"id": id});
@@ -269,7 +292,7 @@ async fn main() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{:<44}{:>9}{:>9}{:>9}",
+        "{:<48}{:>9}{:>9}{:>9}",
         "milliseconds", "p50", "p95", "p99"
     )?;
     row(&mut out, "a change is applied, server idle", idle)?;
@@ -284,6 +307,11 @@ async fn main() -> anyhow::Result<()> {
         &mut out,
         "a keystroke is answered, a translation runs",
         beside,
+    )?;
+    row(
+        &mut out,
+        "  of that waiting for a pass of the translation",
+        queued,
     )?;
     drop(out);
     typist.client.request("shutdown", Value::Null).await?;

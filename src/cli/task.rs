@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{ready, say, start_engine};
 use crate::engine::cancel::Cancel;
@@ -156,7 +156,7 @@ impl Place {
     }
 
     pub(super) async fn perform(&self, task: Task, options: Options) -> anyhow::Result<bool> {
-        perform(options, &self.how, task, self.source()?, Some(&self.file)).await
+        perform(options, &self.how, task, self.source()?, &self.file).await
     }
 }
 
@@ -175,14 +175,8 @@ impl Generate {
                 text: String::new(),
                 selection: 0..0,
             };
-            return perform(
-                options,
-                &self.how,
-                Task::Write(prompt.clone()),
-                source,
-                None,
-            )
-            .await;
+            let task = Task::Write(prompt.clone());
+            return perform(options, &self.how, task, source, Path::new("-")).await;
         }
         let place = self.file.as_ref().zip(self.line);
         let (file, line) = place.context("name a file and a line")?;
@@ -193,7 +187,7 @@ impl Generate {
             selection: start..start,
             ..source
         };
-        perform(options, &self.how, Task::Generate, source, None).await
+        perform(options, &self.how, Task::Generate, source, file).await
     }
 }
 
@@ -207,7 +201,8 @@ impl Fix {
             })
         };
         let problems: anyhow::Result<_> = self.problems.iter().map(problem).collect();
-        perform(options, &self.place.how, Task::Fix(problems?), source, None).await
+        let task = Task::Fix(problems?);
+        perform(options, &self.place.how, task, source, &self.place.file).await
     }
 }
 
@@ -224,7 +219,7 @@ impl Solve {
             draws: self.draws,
             best: self.best,
         };
-        perform(options, &self.how, task, source, None).await
+        perform(options, &self.how, task, source, &self.file).await
     }
 }
 
@@ -275,11 +270,14 @@ async fn perform(
     how: &How,
     task: Task,
     mut source: Source,
-    file: Option<&Path>,
+    file: &Path,
 ) -> anyhow::Result<bool> {
     let exclusion = options.exclusion().map_err(anyhow::Error::msg)?;
-    // Beside the standard input nothing stands.
-    let file = file.filter(|file| *file != Path::new("-"));
+    // Standard input has no path, and no neighbours.
+    let file = (file != Path::new("-")).then_some(file);
+    if let Some(pattern) = file.and_then(|file| exclusion.of(file)) {
+        bail!("files that match {pattern} are not shown to the model");
+    }
     let examples = task.examples(&source, file, Some(Path::new(".")), &exclusion)?;
     let engine = start_engine(&options.engine());
     ready(&engine).await?;

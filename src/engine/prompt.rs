@@ -532,6 +532,75 @@ mod tests {
         );
     }
 
+    /// The window of `text` up to `end`, as [`Context`](crate::text::context::Context) cuts it.
+    fn window(text: &str, end: usize, suffix: &str) -> Hole {
+        let start = end.saturating_sub(8192).next_multiple_of(1024);
+        let mut hole = Hole {
+            prefix_start: start,
+            suffix: suffix.to_owned(),
+            ..hole("$0")
+        };
+        for char in text[start..end].chars() {
+            match char {
+                '\r' => hole.carriage_returns.push(hole.prefix.len()),
+                char => hole.prefix.push(char),
+            }
+        }
+        hole
+    }
+
+    /// How the texts before holes begin in their prompts.
+    fn left_edges(holes: impl IntoIterator<Item = Hole>) -> Vec<String> {
+        let (model, _) = scripted("");
+        let mut builder = PromptBuilder::default();
+        let edges = holes.into_iter().map(|hole| {
+            let shown = show(&builder.hole(&model, &hole, &[], 1024));
+            let (_, prefix) = shown.split_once("<8>").unwrap();
+            prefix.lines().next().unwrap().to_owned()
+        });
+        edges.collect()
+    }
+
+    #[test]
+    fn the_left_edge_does_not_depend_on_the_suffix() {
+        let text = numbered(2000);
+        let ends = || (9000..20_000).step_by(1103);
+        let short = left_edges(ends().map(|end| window(&text, end, "\n")));
+        let long = left_edges(ends().map(|end| window(&text, end, &numbered(400))));
+        assert_eq!(short, long);
+    }
+
+    #[test]
+    fn the_left_edge_rests_in_the_file_whatever_its_line_ends() {
+        for text in [numbered(2000), numbered(2000).replace('\n', "\r\n")] {
+            // Typing on moves the window's start, which must not move the edge.
+            let ends = (9024..20_000).step_by(64);
+            let ends = ends.filter(|end| !text[..*end].ends_with('\r'));
+            let mut edges = left_edges(ends.map(|end| window(&text, end, "\n")));
+            edges.dedup();
+            let all = edges.len();
+            edges.sort_unstable();
+            edges.dedup();
+            assert_eq!(edges.len(), all, "an edge came again");
+            assert!(all <= 11_000 / 700, "{all} edges in 11,000 bytes");
+        }
+    }
+
+    #[test]
+    fn the_layouts_put_the_same_parts_in_their_order() {
+        let (mut model, _) = scripted("");
+        let hole = hole("def f():\n    retu$0\n\nf()\n");
+        for (layout, expected) in [
+            (Layout::Psm, "<8>def f():\n    ret<9>\n\nf()\n<10>|u"),
+            (Layout::Spm, "<9>\n\nf()\n<8>def f():\n    ret<10>|u"),
+            (Layout::SpmV2, "<8><9>\n\nf()\n<10>def f():\n    ret|u"),
+        ] {
+            model.fim.layout = layout;
+            let prompt = PromptBuilder::default().hole(&model, &hole, &[], 64);
+            assert_eq!(show(&prompt), format!("<6>a.py\n{expected}"));
+        }
+    }
+
     #[test]
     fn a_long_line_is_cut_between_characters() {
         let text = "é漢".repeat(3000);

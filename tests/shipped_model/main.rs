@@ -5,6 +5,7 @@ mod broken_folders;
 mod broken_libraries;
 mod key_value_cache;
 mod privacy;
+mod providers;
 mod server;
 mod support;
 mod tasks;
