@@ -14,6 +14,7 @@ pub mod capabilities;
 pub mod client;
 pub mod client_process;
 pub mod commands;
+pub mod framing;
 pub mod items;
 pub mod messages;
 mod perform;
