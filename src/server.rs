@@ -390,6 +390,7 @@ impl LanguageServer for Server {
         let changes = params.content_changes.into_iter().map(|change| Change {
             range: change.range.map(|range| range.start..range.end),
             text: change.text,
+            ..Change::default()
         });
         let applied =
             self.documents
