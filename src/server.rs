@@ -22,6 +22,7 @@ pub mod settings;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod uri;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -237,7 +238,7 @@ impl Server {
             .documents
             .snapshot(uri.as_str(), place.position, session.encoding);
         if snapshot.is_none() {
-            let path = path_of(uri);
+            let path = uri::path(uri);
             session.completer.not_open(document::file_name(&path));
         }
         snapshot
@@ -372,7 +373,7 @@ impl LanguageServer for Server {
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let document = params.text_document;
         let (uri, language) = (document.uri, document.language_id);
-        let path = path_of(&uri);
+        let path = uri::path(&uri);
         self.documents.open(
             uri.as_str(),
             path,
@@ -474,11 +475,6 @@ impl LanguageServer for Server {
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
         self.actions(&params).map(Some)
     }
-}
-
-/// The path that a document's URI gives it, if any.
-fn path_of(uri: &Uri) -> PathBuf {
-    uri.to_file_path().unwrap_or_default().into_owned()
 }
 
 fn workspaces(folders: Option<Vec<WorkspaceFolder>>) -> Vec<PathBuf> {
