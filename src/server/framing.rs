@@ -197,6 +197,8 @@ enum More {
 pub struct FrameReader<R> {
     input: R,
     buffer: Vec<u8>,
+    /// The length of the message whose header was read.
+    announced: Option<usize>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -205,10 +207,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self {
             input,
             buffer: Vec::new(),
+            announced: None,
         }
     }
 
-    /// The next message or junk; nothing at the end of the stream.
+    /// The next message or junk; nothing at the end of the stream. A future that is dropped loses
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -216,6 +220,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// be read any further.
     pub async fn next(&mut self) -> Result<Option<Frame>, FramingError> {
         loop {
+            if let Some(length) = self.announced {
+                let body = self.body(length).await?;
+                self.announced = None;
+                return Ok(Some(Frame::Message(body)));
+            }
             let (start, header) = match find_header(&self.buffer)? {
                 Header::Whole { start, end, length } => (start, Some((end, length))),
                 Header::Begun { start } => (start, None),
@@ -240,7 +249,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             if let Some((end, length)) = header {
                 self.buffer.drain(..end);
-                return Ok(Some(Frame::Message(self.body(length).await?)));
+                self.announced = Some(length);
             }
         }
     }
