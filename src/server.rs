@@ -14,7 +14,9 @@ pub mod capabilities;
 pub mod client;
 pub mod client_process;
 pub mod commands;
+pub mod framing;
 pub mod items;
+pub mod malformed;
 pub mod messages;
 pub mod outcome;
 mod perform;
@@ -22,11 +24,14 @@ pub mod settings;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod tidy;
+pub mod uri;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,6 +56,7 @@ use crate::server::items::{
 };
 use crate::server::settings::{Addressee, EngineOptions, Options, Sent};
 use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
+use crate::server::tidy::{HALVED_CHANGE, HalvedChangeParams, OUT_OF_STEP, OutOfStepParams};
 use crate::suggest::record::{Acceptance, Silence};
 use crate::suggest::{Completer, Completions};
 use crate::text::context::Trigger;
@@ -59,6 +65,9 @@ use crate::text::position::{self, PositionEncoding};
 
 /// Handlers at once. A client that never cancels and types fast has some tens of requests open.
 const CONCURRENCY: usize = 256;
+
+/// What has been asked is answered within this time after the client's end has closed, or not at all.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Starts the engine that the settings ask for.
 pub type StartEngine = Arc<dyn Fn(&EngineOptions) -> Arc<Engine> + Send + Sync>;
@@ -91,28 +100,43 @@ where
         "textDocument/didPartiallyAcceptCompletion",
         Server::did_partially_accept,
     )
+    .custom_method(HALVED_CHANGE, Server::halved_change)
+    .custom_method(OUT_OF_STEP, Server::out_of_step)
     .finish();
-    let (well_formed, passed) = tokio::io::simplex(1 << 16);
-    let server = tower_lsp::Server::new(well_formed, output, socket).concurrency_level(CONCURRENCY);
-    let pass = async move {
-        if let Err(error) = messages::pass(input, passed).await {
-            tracing::error!("the client's messages end: {error}");
+    let (ends, incoming, outgoing) = messages::connect(input, output);
+    let server = tower_lsp::Server::new(ends.input, ends.output, socket);
+    let server = server.concurrency_level(CONCURRENCY).serve(service);
+    // When the server has ended, what it said is still to be passed on.
+    let serving = async {
+        server.await;
+        std::future::pending::<()>().await;
+    };
+    let ending = async {
+        match incoming.await {
+            Ok(()) => tokio::time::sleep(LAST_ANSWERS).await,
+            Err(error) => {
+                tracing::error!("what the client says cannot be read any further: {error}");
+                end.broken.store(true, Ordering::Relaxed);
+            }
         }
-        // The server answers what it has, and ends with its input.
-        std::future::pending().await
     };
     tokio::select! {
-        () = server.serve(service) => {}
-        () = pass => {}
+        written = outgoing => if let Err(error) = written {
+            tracing::error!("the client does not listen any more: {error}");
+        },
+        () = serving => {}
+        () = ending => {}
         () = end.client_gone.notified() => tracing::info!("the client's process is gone"),
     }
-    end.shut_down.load(Ordering::Relaxed)
+    end.shut_down.load(Ordering::Relaxed) && !end.broken.load(Ordering::Relaxed)
 }
 
 /// How the connection ends.
 #[derive(Debug, Default)]
 struct End {
     shut_down: AtomicBool,
+    /// Whether the client's messages could not be read to their end.
+    broken: AtomicBool,
     client_gone: Notify,
 }
 
@@ -262,7 +286,7 @@ impl Server {
             .documents
             .snapshot(uri.as_str(), place.position, session.encoding);
         if snapshot.is_none() {
-            let path = path_of(uri);
+            let path = uri::path(uri);
             session.completer.not_open(document::file_name(&path));
         }
         snapshot
@@ -316,6 +340,48 @@ impl Server {
                 session.no_range,
             )
         }))
+    }
+
+    /// Applies changes of a document.
+    fn change(&self, uri: &Uri, version: i32, changes: Vec<Change>) {
+        let Ok(session) = self.session() else { return };
+        let changed = self
+            .documents
+            .change(uri.as_str(), version, changes, session.encoding);
+        if let Err(error) = changed {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// `textDocument/didChange` with halves of surrogate pairs in it.
+    async fn halved_change(&self, params: HalvedChangeParams) {
+        let changes = params.content_changes.into_iter().map(|change| Change {
+            range: change.range.map(|range| range.start..range.end),
+            text: change.text,
+            halves: change.halves,
+        });
+        let document = params.text_document;
+        self.change(&document.uri, document.version, changes.collect());
+    }
+
+    /// A change of a document was lost: nothing is shown in it until its whole text comes.
+    async fn out_of_step(&self, params: OutOfStepParams) {
+        let uris = match params.uri {
+            Some(uri) => vec![uri.into()],
+            None => self.documents.uris(),
+        };
+        // All of them before the first await: law "order".
+        let paths: Vec<_> = uris
+            .iter()
+            .filter_map(|uri| self.documents.lose_step(uri))
+            .collect();
+        for path in paths {
+            let name = document::file_name(&path);
+            let problem = format!("Interline, in {name}: {}", Silence::OutOfStep);
+            self.client
+                .show_message(MessageType::WARNING, problem)
+                .await;
+        }
     }
 
     async fn did_focus(&self, params: DidFocusParams) {
@@ -407,7 +473,7 @@ impl LanguageServer for Server {
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let document = params.text_document;
         let (uri, language) = (document.uri, document.language_id);
-        let path = path_of(&uri);
+        let path = uri::path(&uri);
         self.documents.open(
             uri.as_str(),
             path,
@@ -418,20 +484,14 @@ impl LanguageServer for Server {
     }
 
     async fn did_change(&self, params: DidChangeTextDocumentParams) {
-        let Ok(session) = self.session() else { return };
         let document = params.text_document;
-        let uri = document.uri.as_str();
         // The range's length goes unread: it is deprecated, and says nothing that the range does not.
         let changes = params.content_changes.into_iter().map(|change| Change {
             range: change.range.map(|range| range.start..range.end),
             text: change.text,
+            ..Change::default()
         });
-        let applied =
-            self.documents
-                .change(uri, document.version, changes.collect(), session.encoding);
-        if let Err(error) = applied {
-            tracing::warn!("{error}");
-        }
+        self.change(&document.uri, document.version, changes.collect());
     }
 
     async fn did_save(&self, _: DidSaveTextDocumentParams) {}
@@ -520,11 +580,6 @@ impl LanguageServer for Server {
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
         self.actions(&params).map(Some)
     }
-}
-
-/// The path that a document's URI gives it, if any.
-fn path_of(uri: &Uri) -> PathBuf {
-    uri.to_file_path().unwrap_or_default().into_owned()
 }
 
 fn workspaces(folders: Option<Vec<WorkspaceFolder>>) -> Vec<PathBuf> {

@@ -86,6 +86,7 @@ impl Settings {
         }
         match self.exclusion.of(&snapshot.path) {
             Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
+            None if snapshot.out_of_step => Err(Silence::OutOfStep),
             None => Ok(()),
         }
     }

@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokio::io::{
-    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf,
-};
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tower_lsp::ls_types::Uri;
+
+use super::framing::{self, Frame, FrameReader};
 
 /// The `file:` URI of an absolute path.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn file_uri(path: &Path) -> Option<String> {
 /// The client's end of a connection in memory.
 #[derive(Debug)]
 pub struct Client {
-    input: BufReader<ReadHalf<DuplexStream>>,
+    input: FrameReader<ReadHalf<DuplexStream>>,
     output: WriteHalf<DuplexStream>,
     last_id: i64,
     /// What the server sent of itself, in order.
@@ -33,7 +33,7 @@ impl Client {
     pub fn new(stream: DuplexStream) -> Self {
         let (input, output) = tokio::io::split(stream);
         Self {
-            input: BufReader::new(input),
+            input: FrameReader::new(input),
             output,
             last_id: 0,
             notifications: Vec::new(),
@@ -54,8 +54,7 @@ impl Client {
     /// A message with its header.
     #[must_use]
     pub fn frame(message: &Value) -> Vec<u8> {
-        let body = message.to_string();
-        format!("Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        framing::frame(message.to_string().as_bytes())
     }
 
     /// Sends a notification.
@@ -124,20 +123,10 @@ impl Client {
     ///
     /// When the server is gone, or says what is no message.
     pub async fn receive(&mut self) -> io::Result<Value> {
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            if self.input.read_line(&mut line).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            match line.trim_end().split_once(": ") {
-                Some(("Content-Length", value)) => length = value.parse().ok(),
-                Some(_) => {}
-                None => break,
-            }
+        match self.input.next().await? {
+            Some(Frame::Message(body)) => Ok(serde_json::from_slice(&body)?),
+            Some(Frame::Junk(_)) => Err(io::ErrorKind::InvalidData.into()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        let mut body = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
-        self.input.read_exact(&mut body).await?;
-        Ok(serde_json::from_slice(&body)?)
     }
 }

@@ -21,6 +21,7 @@ use super::commands::{self, TaskArguments, TaskKind};
 use super::outcome;
 use crate::engine::EngineState;
 use crate::engine::cancel::Cancel;
+use crate::suggest::record::Silence;
 use crate::tasks::Progress;
 use crate::tasks::desk::{Desk, HEARD};
 use crate::text::language::Language;
@@ -174,6 +175,9 @@ impl Server {
             return Err(failed(format!(
                 "files that match {pattern} are not shown to the model"
             )));
+        }
+        if snapshot.out_of_step {
+            return Err(failed(Silence::OutOfStep.to_string()));
         }
         let source = outcome::source(&kind, &arguments, &snapshot, encoding).map_err(failed)?;
         let task = outcome::task(&kind, &arguments, &source, encoding);
@@ -448,6 +452,33 @@ mod tests {
         assert_eq!(answer["result"], json!({ "complete": true, "notes": [] }));
         let end = |params: &Value| params["value"]["kind"] == "end";
         server.notification("$/progress", end).await;
+        server.end().await;
+    }
+
+    #[tokio::test]
+    async fn an_edit_names_the_document_as_the_client_does() {
+        let mut server = TestServer::start(" the area.\nx").await;
+        let uri = "file:///project/[id] {x}.py";
+        let document = json!({
+            "uri": uri, "languageId": "python", "version": null,
+            "text": FUNCTION.replace("$0", ""),
+        });
+        let open = json!({ "textDocument": document });
+        server.notify("textDocument/didOpen", open).await;
+        let place = json!({ "line": 1, "character": 0 });
+        let argument = json!({ "uri": uri, "range": { "start": place, "end": place } });
+        let params = json!({ "command": "interline.document", "arguments": [argument] });
+        let sent = server.client.send("workspace/executeCommand", params);
+        let id = sent.await.unwrap();
+        let edit = server
+            .reply("workspace/applyEdit", json!({ "applied": true }))
+            .await;
+        let named = &edit["edit"]["documentChanges"][0]["textDocument"];
+        assert_eq!(*named, json!({ "uri": uri, "version": null }));
+        assert_eq!(
+            server.client.answer(id).await.unwrap()["result"]["complete"],
+            true
+        );
         server.end().await;
     }
 

@@ -765,3 +765,211 @@ async fn the_end_of_the_input_ends_the_server() {
     drop(client);
     assert!(!server.await.unwrap());
 }
+
+/// How real clients name documents.
+#[tokio::test]
+async fn a_document_is_completed_whatever_its_uri_looks_like() {
+    let mut server = TestServer::start("b = 2").await;
+    for uri in [
+        "file:///tmp/app/[slug]/page.py",
+        "file:///tmp/a b/x.py",
+        "file:///tmp/été/x.py",
+        "file:///tmp/{id}.py",
+        "file:///tmp/100%.py",
+        "file:///tmp/a|b.py",
+        "file:///tmp/c#/x.py",
+        "/tmp/plain/path.py",
+        "C:\\plain\\path.py",
+        "",
+    ] {
+        server.open_as(uri, "a = 1\n$0\n").await;
+        assert_eq!(texts(&server.ask_in(uri).await), ["b = 2"], "{uri}");
+        let text = server.command(DOCUMENT_TEXT, json!([uri])).await;
+        assert_eq!(text, "a = 1\n\n", "{uri}");
+        let change = json!({
+            "textDocument": { "uri": uri, "version": 2 },
+            "contentChanges": [{ "text": "c = 3\n" }],
+        });
+        server.notify("textDocument/didChange", change).await;
+        let text = server.command(DOCUMENT_TEXT, json!([uri])).await;
+        assert_eq!(text, "c = 3\n", "{uri}");
+        let document = json!({ "textDocument": { "uri": uri } });
+        server.notify("textDocument/didClose", document).await;
+        let text = server.command(DOCUMENT_TEXT, json!([uri])).await;
+        assert_eq!(text, Value::Null, "{uri}");
+    }
+    // A path is excluded however it is written.
+    server.open_as("file:///tmp/c#/.env", "a = 1\n$0\n").await;
+    assert!(is_empty(&server.ask_in("file:///tmp/c#/.env").await));
+    assert!(
+        server
+            .why()
+            .await
+            .contains("in .env: nothing shown, because files that match")
+    );
+    server.end().await;
+}
+
+/// An editor written in JavaScript counts and cuts texts in UTF-16 units.
+#[tokio::test]
+async fn a_half_of_a_pair_waits_for_the_other() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("x = \"😀\"$0").await;
+    let check = async |server: &mut TestServer, from: u32, to: u32, text: &str, expected: &str| {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","method":"textDocument/didChange","params":{{
+                "textDocument":{{"uri":"{URI}","version":2}},"contentChanges":[{{"range":{{
+                "start":{{"line":0,"character":{from}}},"end":{{"line":0,"character":{to}}}}},
+                "text":"{text}"}}]}}}}"#
+        );
+        let bytes = framing::frame(body.as_bytes());
+        server.client.send_raw(&bytes).await.unwrap();
+        let text = server.command(DOCUMENT_TEXT, json!([URI])).await;
+        assert_eq!(text, expected);
+    };
+    check(&mut server, 6, 7, r"\ude01", "x = \"😁\"").await;
+    check(&mut server, 5, 7, r"\ud83d", "x = \"\u{fffd}\"").await;
+    check(&mut server, 7, 7, "!", "x = \"\u{fffd}\"!").await;
+    check(&mut server, 6, 6, r"\ude00\ud83d", "x = \"😀\u{fffd}\"!").await;
+    check(&mut server, 8, 8, r"\ude02", "x = \"😀😂\"!").await;
+    server.cursor = json!({ "line": 0, "character": 11 });
+    assert_eq!(texts(&server.ask().await).len(), 1);
+
+    // Half a pair in a document that is opened, its other half in a change.
+    let open = format!(
+        r#"{{"jsonrpc":"2.0","method":"textDocument/didOpen","params":{{"textDocument":{{
+            "uri":"{URI}","version":1,"languageId":"python","text":"é\ud83d\n"}}}}}}"#
+    );
+    let bytes = framing::frame(open.as_bytes());
+    server.client.send_raw(&bytes).await.unwrap();
+    check(&mut server, 2, 2, r"\ude01", "é😁\n").await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_request_with_half_a_pair_is_answered() {
+    let mut server = TestServer::start("b = 2").await;
+    server.open("a = 1\n$0\n").await;
+    for (id, member) in [
+        (101, r#""context":{"triggerKind":2,"x":"\ud83d"}"#),
+        (102, r#""context":{"triggerKind":2},"\udc00":1"#),
+        (
+            103,
+            r#""context":{"triggerKind":2,"selectedCompletionInfo":{"text":"\ud83d",
+            "range":{"start":{"line":1,"character":0},"end":{"line":1,"character":0}}}}"#,
+        ),
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"textDocument/inlineCompletion","params":{{
+                "textDocument":{{"uri":"{URI}"}},"position":{{"line":1,"character":0}},{member}}}}}"#
+        );
+        let bytes = framing::frame(body.as_bytes());
+        server.client.send_raw(&bytes).await.unwrap();
+        let answer = server.client.answer(id).await.unwrap();
+        assert!(answer.get("error").is_none(), "{answer}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_document_out_of_step_is_left_alone_until_its_text_comes() {
+    let mut server = TestServer::start("b = 2").await;
+    let whole = json!([{ "text": "a = 1\n" }]);
+    let params = |changes: &Value| json!({ "textDocument": { "uri": URI, "version": 2 }, "contentChanges": changes });
+    for reopen in [true, false] {
+        server.open("a = 1\n$0").await;
+        let lost = params(&json!([{ "text": 5 }]));
+        server.notify("textDocument/didChange", lost).await;
+        let told = server.notification("window/showMessage", |_| true).await;
+        let why = "the server's text of this document is out of step; close and open it again";
+        assert_eq!(told["message"], format!("Interline, in a.py: {why}"));
+        server.type_text("c").await;
+        assert!(is_empty(&server.ask().await));
+        let shown = server.why().await;
+        assert!(
+            shown.ends_with(&format!("nothing shown, because {why}")),
+            "{shown}"
+        );
+        if reopen {
+            server.open("a = 1\n$0").await;
+        } else {
+            server
+                .notify("textDocument/didChange", params(&whole))
+                .await;
+            server.cursor = json!({ "line": 1, "character": 0 });
+        }
+        assert_eq!(texts(&server.ask().await), ["b = 2"]);
+    }
+    // A text in which bytes are lost is not the client's.
+    let body =
+        json!({ "jsonrpc": "2.0", "method": "textDocument/didChange", "params": params(&whole) });
+    let body = body.to_string().replace("a = 1", "a = ?").into_bytes();
+    let body: Vec<u8> = body
+        .iter()
+        .map(|byte| if *byte == b'?' { 0xff } else { *byte })
+        .collect();
+    server
+        .client
+        .send_raw(&framing::frame(&body))
+        .await
+        .unwrap();
+    assert!(is_empty(&server.ask().await));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn shutdown_takes_any_parameters() {
+    for params in [json!({}), json!([]), json!(5)] {
+        let mut server = TestServer::start("").await;
+        let id = server
+            .client
+            .send("shutdown", params.clone())
+            .await
+            .unwrap();
+        let answer = server.client.answer(id).await.unwrap();
+        assert_eq!(answer.get("result"), Some(&Value::Null), "{answer}");
+        server.notify("exit", params).await;
+        assert!(server.server.await.unwrap());
+    }
+}
+
+/// The process ends with an error then, though `shutdown` came before.
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_ends_the_server() {
+    for length in ["-1", "abc", "", "99999999999"] {
+        let mut server = TestServer::start("").await;
+        server
+            .client
+            .request("shutdown", Value::Null)
+            .await
+            .unwrap();
+        let header = format!("Content-Length: {length}\r\n\r\n");
+        server.client.send_raw(header.as_bytes()).await.unwrap();
+        assert!(!server.server.await.unwrap(), "{length:?}");
+    }
+}
+
+/// A task may take a minute, and nobody is left to read its answer.
+#[tokio::test]
+async fn the_end_of_the_input_ends_a_task() {
+    let (engine, gate) = gated("It multiplies.").await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    server.send().await;
+    gate.begun.recv().await.unwrap();
+    drop(server.client);
+    assert!(!server.server.await.unwrap());
+    drop(gate);
+}
+
+#[tokio::test]
+async fn the_server_starts_and_ends_with_its_editor() {
+    // No such process, for all that can be seen from here.
+    let initialize =
+        json!({ "capabilities": {}, "processId": 4_190_000, "rootUri": "/tmp/my app" });
+    let engine = Engine::spawn(move |_| Ok::<_, String>(scripted("b = 2").0));
+    let mut server = TestServer::start_with(engine, initialize).await;
+    server.open("a = 1\n$0\n").await;
+    server.ask().await;
+    server.end().await;
+}

@@ -63,6 +63,9 @@ pub enum Silence {
     /// The client asked about a document it had not opened.
     #[error("the document is not open")]
     NotOpen,
+    /// A change of the document was lost.
+    #[error("the server's text of this document is out of step; close and open it again")]
+    OutOfStep,
     /// The cursor is where nothing is worth asking.
     #[error(transparent)]
     NothingToAsk(#[from] NothingToAsk),

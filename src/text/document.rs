@@ -51,6 +51,8 @@ impl Documents {
     ///
     /// - A position outside the text is clamped as [`position::offset`] does.
     /// - A range whose end comes before its start is taken the other way round.
+    /// - A position inside a surrogate pair cuts the pair in two, as in the client's text, and each
+    ///   half stands as U+FFFD until the other one comes to it.
     /// - A version lower than the last is taken all the same: the stream is ordered, the number only
     ///   describes it.
     ///
@@ -71,6 +73,23 @@ impl Documents {
             .ok_or_else(|| ChangeError::NotOpen(uri.to_owned()))?
             .change(version, changes, encoding);
         Ok(())
+    }
+
+    /// Marks a document as out of step with the client's text, because a change of it was lost. It
+    /// is in step again once the client sends its whole text. Answers the path of the document, or
+    /// nothing if it is not open.
+    pub fn lose_step(&self, uri: &str) -> Option<Arc<Path>> {
+        let mut documents = self.lock();
+        let document = documents.get_mut(uri)?;
+        document.out_of_step = true;
+        document.revision = next_revision();
+        Some(document.path.clone())
+    }
+
+    /// The URIs of the open documents.
+    #[must_use]
+    pub fn uris(&self) -> Vec<Arc<str>> {
+        self.lock().keys().cloned().collect()
     }
 
     /// Forgets a document and says whether it was open. Snapshots of it live on.
@@ -94,6 +113,7 @@ impl Documents {
             version,
             revision,
             language_id,
+            out_of_step,
             ..
         } = self.lock().get(uri).cloned()?;
         Some(Snapshot {
@@ -102,6 +122,7 @@ impl Documents {
             version,
             revision,
             language_id,
+            out_of_step,
             offset: position::offset(&rope, position, encoding),
             rope,
         })
@@ -130,12 +151,15 @@ impl Documents {
 }
 
 /// One edit of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What is replaced; without a range, the whole text.
     pub range: Option<Range<Position>>,
     /// The new text.
     pub text: String,
+    /// Halves of surrogate pairs, which stand as U+FFFD in the text: where, as byte offsets in
+    /// order, and the UTF-16 unit.
+    pub halves: Vec<(usize, u16)>,
 }
 
 /// An open document: its text at its latest version.
@@ -147,6 +171,11 @@ struct Document {
     version: i32,
     revision: u64,
     language_id: Arc<str>,
+    /// Halves of surrogate pairs, which stand as U+FFFD in the rope: where, as byte offsets in
+    /// order, and the UTF-16 unit. Nearly always there are none.
+    halves: Vec<(usize, u16)>,
+    /// Whether a change was lost.
+    out_of_step: bool,
     /// Whether an inverted range has been logged: a client that sends one sends many.
     warned: bool,
 }
@@ -166,6 +195,8 @@ impl Document {
             version,
             revision: next_revision(),
             language_id: language_id.into(),
+            halves: Vec::new(),
+            out_of_step: false,
             warned: false,
         }
     }
@@ -189,8 +220,15 @@ impl Document {
     fn apply(&mut self, change: Change, encoding: PositionEncoding) {
         let Some(range) = change.range else {
             self.rope = Rope::from_str(&change.text);
+            self.halves = change.halves;
+            self.join_halves();
+            self.out_of_step = false;
             return;
         };
+        if encoding == PositionEncoding::Utf16 {
+            self.cut_pair(range.start);
+            self.cut_pair(range.end);
+        }
         let mut start = position::offset(&self.rope, range.start, encoding);
         let mut end = position::offset(&self.rope, range.end, encoding);
         if start > end {
@@ -204,13 +242,59 @@ impl Document {
                 );
             }
         }
+        self.replace(start..end, &change.text, &change.halves);
+        self.join_halves();
+    }
+
+    /// Replaces bytes of the text, on char boundaries.
+    fn replace(&mut self, range: Range<usize>, text: &str, halves: &[(usize, u16)]) {
         // The rope panics on an index past its end, and `position::offset` gives none.
-        let start = self.rope.byte_to_char(start);
-        let end = self.rope.byte_to_char(end);
+        let start = self.rope.byte_to_char(range.start);
+        let end = self.rope.byte_to_char(range.end);
         self.rope.remove(start..end);
-        self.rope.insert(start, &change.text);
+        self.rope.insert(start, text);
+        if self.halves.is_empty() && halves.is_empty() {
+            return;
+        }
+        let before = self.halves.iter().filter(|(at, _)| *at < range.start);
+        let new = halves.iter().map(|&(at, unit)| (range.start + at, unit));
+        let after = self.halves.iter().filter(|(at, _)| *at >= range.end);
+        let after = after.map(|&(at, unit)| (at - range.end + range.start + text.len(), unit));
+        self.halves = before.copied().chain(new).chain(after).collect();
+    }
+
+    /// Where a position falls inside a surrogate pair, makes two halves of the pair.
+    fn cut_pair(&mut self, position: Position) {
+        let Some(at) = position::inside_pair(&self.rope, position) else {
+            return;
+        };
+        let char = self.rope.char(self.rope.byte_to_char(at));
+        let mut units = [0; 2];
+        char.encode_utf16(&mut units);
+        let halves = [(0, units[0]), (HALF.len(), units[1])];
+        self.replace(at..at + char.len_utf8(), &HALF.repeat(2), &halves);
+    }
+
+    /// Makes chars of the pairs of halves that have come together.
+    fn join_halves(&mut self) {
+        let mut index = 1;
+        while index < self.halves.len() {
+            let [(high_at, high), (low_at, low)] = [self.halves[index - 1], self.halves[index]];
+            let mut decoded = char::decode_utf16([high, low]);
+            match decoded.next() {
+                Some(Ok(char)) if high_at + HALF.len() == low_at => {
+                    let pair = high_at..low_at + HALF.len();
+                    self.replace(pair, char.encode_utf8(&mut [0; 4]), &[]);
+                }
+                _ => index += 1,
+            }
+        }
     }
 }
+
+/// What stands in the text for half a surrogate pair. It is one unit in UTF-16 as the half is, so
+/// that positions hold.
+const HALF: &str = "\u{fffd}";
 
 /// A document at one moment and a place in it, untouched by what happens to the document later.
 ///
@@ -228,6 +312,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// The language the client opened the document as.
     pub language_id: Arc<str>,
+    /// Whether a change of the document was lost, so that the text is not the client's.
+    pub out_of_step: bool,
     /// The text.
     pub rope: Rope,
     /// The place asked for, a byte offset into `rope`: at most its length, on a char boundary and
@@ -305,6 +391,7 @@ mod tests {
         Change {
             range,
             text: text.to_owned(),
+            halves: Vec::new(),
         }
     }
 
@@ -361,8 +448,9 @@ mod tests {
             [(0, 2; 0, 4) => ""] => "❤️漢",
             [(0, 1; 0, 2) => ""] => "❤漢",
             [(0, 1; 0, 1) => "👩‍👧"] => "❤👩‍👧漢",
-            // From inside one emoji to inside the other: the first goes, the second stays.
-            [(0, 2; 0, 5) => "x"] => "❤x👧漢",
+            // From inside one emoji to inside the other: what is left of them is one.
+            [(0, 2; 0, 5) => "x"] => "❤\u{fffd}x\u{fffd}漢",
+            [(0, 2; 0, 3) => ""] => "❤👧漢",
         );
         story!(Utf8, "é漢😀",
             [(0, 1; 0, 4) => ""] => "漢😀",
@@ -372,6 +460,61 @@ mod tests {
             [(0, 1; 0, 2) => ""] => "é😀",
             [(0, 2; 0, 2) => "!"] => "é😀!",
         );
+    }
+
+    #[test]
+    fn halves_of_pairs_find_each_other() {
+        let documents = open("x = \"😀\"");
+        let check = |from: u32, to: u32, units: &[u16], expected: &str| {
+            let mut change = event(Some(Position::new(0, from)..Position::new(0, to)), "");
+            for unit in char::decode_utf16(units.iter().copied()) {
+                match unit {
+                    Ok(char) => change.text.push(char),
+                    Err(half) => {
+                        let at = change.text.len();
+                        change.halves.push((at, half.unpaired_surrogate()));
+                        change.text.push('\u{fffd}');
+                    }
+                }
+            }
+            documents
+                .change(A, 2, vec![change], PositionEncoding::Utf16)
+                .unwrap();
+            assert_eq!(text(&documents, A), expected);
+        };
+        // 😀 is D83D DE00; an editor that compares units changes the second one only.
+        check(6, 7, &[0xde01], "x = \"😁\"");
+        check(5, 6, &[], "x = \"\u{fffd}\"");
+        check(5, 5, &[0xd83d], "x = \"😁\"");
+        check(6, 7, &[], "x = \"\u{fffd}\"");
+        check(0, 0, &[0xe9, 0xde01], "é\u{fffd}x = \"\u{fffd}\"");
+        check(8, 8, &[0xde00, 0xd83d], "é\u{fffd}x = \"😀\u{fffd}\"");
+        check(2, 7, &[], "é\u{fffd}😀\u{fffd}\"");
+        // The wrong way round, and two of one kind, they stay halves.
+        check(2, 4, &[], "é\u{fffd}\u{fffd}\"");
+        check(1, 1, &[0xd83d], "é😁\u{fffd}\"");
+        check(1, 1, &[0xd83d, 0xd83d], "é\u{fffd}\u{fffd}😁\u{fffd}\"");
+    }
+
+    #[test]
+    fn a_lost_change_is_told_until_the_whole_text_comes() {
+        let documents = open("a");
+        let before = documents.revision(A);
+        assert_eq!(documents.lose_step(A).as_deref(), Some(Path::new("/a.rs")));
+        assert_eq!(documents.lose_step("file:///b.rs"), None);
+        assert_ne!(documents.revision(A), before);
+        let check = |edits: Vec<Change>, expected: bool| {
+            documents
+                .change(A, 2, edits, PositionEncoding::Utf16)
+                .unwrap();
+            assert_eq!(snapshot(&documents, A).out_of_step, expected);
+        };
+        check(edits![(0, 0; 0, 0) => "b"], true);
+        check(edits![], true);
+        check(edits!["c", (0, 0; 0, 0) => "b"], false);
+        documents.lose_step(A);
+        open_as(&documents, A, "rust", 3, "a");
+        assert!(!snapshot(&documents, A).out_of_step);
     }
 
     #[test]
@@ -557,6 +700,68 @@ mod tests {
         let range = range.prop_map(|(start, end)| start..end);
         (prop::option::weighted(0.95, range), naive::text(0..6))
             .prop_map(|(range, text)| event(range, &text))
+            .prop_flat_map(|change| {
+                let half = (
+                    0xd83c..0xd83f_u16,
+                    0xdc00..0xdfff_u16,
+                    any::<(bool, bool)>(),
+                );
+                prop::option::weighted(0.3, half).prop_map(move |half| {
+                    let mut change = change.clone();
+                    if let Some((high, low, (is_high, first))) = half {
+                        let at = if first { 0 } else { change.text.len() };
+                        change.halves.push((at, if is_high { high } else { low }));
+                        change.text.insert(at, '\u{fffd}');
+                    }
+                    change
+                })
+            })
+    }
+
+    /// The text of a change in UTF-16 units, halves of pairs as what they are.
+    fn units(change: &Change) -> Vec<u16> {
+        let mut units = Vec::new();
+        for (at, char) in change.text.char_indices() {
+            let half = change.halves.iter().find(|(half_at, _)| *half_at == at);
+            match half {
+                Some((_, unit)) => units.push(*unit),
+                None => units.extend_from_slice(char.encode_utf16(&mut [0; 2])),
+            }
+        }
+        units
+    }
+
+    /// The place of a position in a text as an editor in JavaScript has it.
+    fn unit_offset(units: &[u16], position: Position) -> usize {
+        const CR: u16 = b'\r' as u16;
+        const LF: u16 = b'\n' as u16;
+        let mut start = 0;
+        for _ in 0..position.line {
+            let ends = |unit: &u16| [CR, LF].contains(unit);
+            let Some(end) = units[start..].iter().position(ends) else {
+                return units.len();
+            };
+            start += end + 1;
+            if units[start - 1] == CR && units.get(start) == Some(&LF) {
+                start += 1;
+            }
+        }
+        let line = units[start..]
+            .iter()
+            .take_while(|unit| ![CR, LF].contains(unit));
+        start + line.count().min(position.character as usize)
+    }
+
+    /// Applies the change as such an editor does.
+    fn apply_in_units(text: &mut Vec<u16>, change: &Change) {
+        match &change.range {
+            None => *text = units(change),
+            Some(range) => {
+                let start = unit_offset(text, range.start);
+                let end = unit_offset(text, range.end);
+                text.splice(start.min(end)..start.max(end), units(change));
+            }
+        }
     }
 
     fn apply_naively(text: &mut String, change: &Change, encoding: PositionEncoding) {
@@ -573,11 +778,17 @@ mod tests {
     fn check_against_reference(start: &str, changes: &[Change], encoding: PositionEncoding) {
         let documents = open(start);
         let mut expected = start.to_owned();
+        let mut expected_units: Vec<u16> = start.encode_utf16().collect();
         for change in changes {
-            apply_naively(&mut expected, change, encoding);
-            documents
-                .change(A, 1, vec![change.clone()], encoding)
-                .unwrap();
+            let mut change = change.clone();
+            if encoding == PositionEncoding::Utf16 {
+                apply_in_units(&mut expected_units, &change);
+                expected = String::from_utf16_lossy(&expected_units);
+            } else {
+                change.halves.clear();
+                apply_naively(&mut expected, &change, encoding);
+            }
+            documents.change(A, 1, vec![change], encoding).unwrap();
             assert_eq!(text(&documents, A), expected);
         }
         // The edited rope knows where each line starts and ends; what lies between the two is for

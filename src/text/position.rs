@@ -95,6 +95,24 @@ pub fn offset(rope: &Rope, position: Position, encoding: PositionEncoding) -> us
     }
 }
 
+/// The byte offset of the char whose surrogate pair a position in UTF-16 falls inside, if it does.
+#[must_use]
+pub fn inside_pair(rope: &Rope, position: Position) -> Option<usize> {
+    let line = to_usize(position.line);
+    if line >= rope.len_lines() {
+        return None;
+    }
+    let (start, end) = line_chars(rope, line);
+    let unit = rope
+        .char_to_utf16_cu(start)
+        .saturating_add(to_usize(position.character));
+    if unit >= rope.char_to_utf16_cu(end) {
+        return None;
+    }
+    let char = rope.utf16_cu_to_char(unit);
+    (rope.char_to_utf16_cu(char) != unit).then(|| rope.char_to_byte(char))
+}
+
 /// The position of the byte at `offset`, the inverse of [`offset()`](self::offset).
 ///
 /// No position names a place between `\r` and `\n`, so that one is given as the end of the line,
