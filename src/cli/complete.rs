@@ -13,6 +13,7 @@ use super::ready_completer;
 use crate::server::settings::{Config, Options};
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
+use crate::text::language;
 use crate::text::position::PositionEncoding;
 
 /// The arguments of `interline complete`.
@@ -66,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         .with_context(|| format!("{} is not UTF-8 text", file.display()))?;
     let documents = Arc::new(Documents::new());
     let uri = file_uri(file)?;
-    documents.open(uri.clone(), language_id(file).to_owned(), 0, &text);
+    documents.open(uri.clone(), language::id_of_file(file).to_owned(), 0, &text);
     let position = Position::new(*line, *column);
     let snapshot = documents
         .snapshot(&uri, position, PositionEncoding::Utf32)
@@ -117,26 +118,6 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
 pub(super) fn file_uri(path: &Path) -> anyhow::Result<Uri> {
     let absolute = std::path::absolute(path)?;
     Uri::from_file_path(&absolute).with_context(|| format!("{} has no URI", absolute.display()))
-}
-
-/// The identifier that editors give a language, by a file's extension.
-pub(super) fn language_id(path: &Path) -> &str {
-    match path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default()
-    {
-        "py" => "python",
-        "rs" => "rust",
-        "ts" => "typescript",
-        "js" => "javascript",
-        "rb" => "ruby",
-        "sh" => "shellscript",
-        "ex" | "exs" => "elixir",
-        "jl" => "julia",
-        "gd" => "gdscript",
-        other => other,
-    }
 }
 
 #[cfg(test)]

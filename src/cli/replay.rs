@@ -9,12 +9,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::complete::{file_uri, language_id};
+use super::complete::file_uri;
 use super::{ready, start_engine};
 use crate::server;
 use crate::server::capabilities::WHY;
 use crate::server::client::Client;
 use crate::server::settings::{Config, Options};
+use crate::text::language::id_of_file;
 
 /// The arguments of `interline replay`.
 #[derive(Debug, clap::Args)]
@@ -98,8 +99,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let start = Arc::new(move |_: &Config| engine.clone());
     let server = tokio::spawn(server::serve(input, output, options, start));
     let uri = file_uri(file)?;
-    let keystrokes =
-        type_through(Client::new(near), uri.as_str(), language_id(file), &text).await?;
+    let keystrokes = type_through(Client::new(near), uri.as_str(), id_of_file(file), &text).await?;
     server.await?;
     let summary = summarize(&keystrokes);
     let mut out = std::io::stdout().lock();
