@@ -5,6 +5,7 @@ pub mod fim_template;
 pub mod kv_cache;
 pub mod manifest;
 pub mod onnx;
+pub mod plain_file;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};

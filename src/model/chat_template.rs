@@ -30,10 +30,10 @@ const MOST: u64 = 64 * 1024;
 const MOST_OUTPUT: usize = 64 * 1024;
 
 /// What a thread may use that parses or renders a template. The address space is reserved, and memory
-/// only taken for what is used: of the deepest templates that are let pass, 7 MB to be parsed and 24 MB
-/// to be rendered, without optimization.
+/// only taken for what is used: by the deepest templates that are let pass up to 7 MB to be parsed and 48
+/// MB to be rendered, measured with minijinja 3.1.0 on x86-64 without optimization.
 const LIMITS: Limits = Limits {
-    stack: 64 * 1024 * 1024,
+    stack: 128 * 1024 * 1024,
     time: Duration::from_secs(2),
 };
 
@@ -517,14 +517,17 @@ Q: {{ m.content.strip() | trim }}
             "{{ n.a|nothing }}",
         ];
         for (open, close) in nested {
+            let (open, close) = (open.repeat(70), close.repeat(70));
+            let set = |name: &str| format!("{{% set n.{name} = {open}n.{name}{close} %}}");
             for of in uses {
-                for rounds in [50, 150, 10_000] {
-                    let (open, close) = (open.repeat(70), close.repeat(70));
-                    let _ = run(&format!(
-                        "{{% set n = namespace(a=1, b=1) %}}{{% for i in range({rounds}) %}}\
-                         {{% set n.a = {open}n.a{close} %}}{{% set n.b = {open}n.b{close} %}}\
-                         {{% endfor %}}{of}"
-                    ));
+                // As deep as the fuel reaches, and a little less, so that it reaches for the use too.
+                for rounds in [50, 150, 200, 300, 340, 380, 420, 440, 460, 10_000] {
+                    for sets in [set("a"), set("a") + &set("b")] {
+                        let _ = run(&format!(
+                            "{{% set n = namespace(a=1, b=1) %}}{{% for i in range({rounds}) %}}\
+                             {sets}{{% endfor %}}{of}"
+                        ));
+                    }
                 }
             }
         }
