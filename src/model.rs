@@ -4,6 +4,7 @@ pub mod chat_template;
 pub mod fim_template;
 pub mod manifest;
 pub mod onnx;
+pub mod plain_file;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};

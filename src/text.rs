@@ -3,6 +3,7 @@
 pub mod context;
 pub mod document;
 pub mod exclusion;
+pub mod ignored;
 pub mod language;
 pub mod position;
 pub mod syntax;

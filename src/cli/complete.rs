@@ -1,7 +1,7 @@
 //! `interline complete FILE:LINE:COL`: what an editor would show there.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::ready_completer;
 use crate::server::settings::Options;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
+use crate::text::language::id_of_file;
 use crate::text::position::{Position, PositionEncoding};
 
 /// The arguments of `interline complete`.
@@ -66,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let documents = Arc::new(Documents::new());
     let path = std::path::absolute(file)?;
     let uri = path.to_string_lossy().into_owned();
-    documents.open(&uri, path, language_id(file).to_owned(), 0, &text);
+    documents.open(&uri, path, id_of_file(file).to_owned(), 0, &text);
     let position = Position::new(*line, *column);
     let snapshot = documents
         .snapshot(&uri, position, PositionEncoding::Utf32)
@@ -111,26 +112,6 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         Err(silence) => writeln!(std::io::stderr(), "nothing to show: {silence}")?,
     }
     Ok(texts.is_ok())
-}
-
-/// The identifier that editors give a language, by a file's extension.
-pub(super) fn language_id(path: &Path) -> &str {
-    match path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default()
-    {
-        "py" => "python",
-        "rs" => "rust",
-        "ts" => "typescript",
-        "js" => "javascript",
-        "rb" => "ruby",
-        "sh" => "shellscript",
-        "ex" | "exs" => "elixir",
-        "jl" => "julia",
-        "gd" => "gdscript",
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,12 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::complete::language_id;
 use super::{ready, start_engine};
 use crate::server;
 use crate::server::client::{Client, file_uri};
 use crate::server::commands::WHY;
 use crate::server::settings::{EngineOptions, Options};
-use crate::text::language::Language;
+use crate::text::language::{Language, id_of_file};
 use crate::text::syntax::{ItemKind, Parsed};
 
 /// The arguments of `interline replay`.
@@ -113,7 +112,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     let server = tokio::spawn(server::serve(input, output, options, start));
     let absolute = std::path::absolute(file)?;
     let uri = file_uri(&absolute).with_context(|| format!("{} has no URI", absolute.display()))?;
-    let keystrokes = type_through(Client::new(near), &uri, language_id(file), &typings).await?;
+    let keystrokes = type_through(Client::new(near), &uri, id_of_file(file), &typings).await?;
     server.await?;
     let summary = summarize(&keystrokes);
     let mut out = std::io::stdout().lock();

@@ -1,15 +1,41 @@
 //! The format of a conversation, rendered from the model's own template.
+//!
+//! The template is a stranger's program. It runs on a thread of its own, whose stack holds the deepest
+//! template that [`admission`] lets pass, for an overflow would end the whole process.
+
+pub mod admission;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, context};
 
 use super::manifest::Manifest;
+use super::plain_file;
 use super::tokenizer::Tokenizer;
 
-/// A template that does more than this many steps of work does not end.
-const FUEL: u64 = 1_000_000;
+/// A template that does more than this many steps of work does not end. A step is an instruction or
+/// 64 bytes of text; templates of models take some tens a message. It also bounds how deep values are
+/// nested, which takes a step for each level.
+const FUEL: u64 = 50_000;
+
+/// A template is not larger than this, in bytes. The largest of known models have 30 kB.
+const MOST: u64 = 64 * 1024;
+
+/// What a template adds to the messages is not larger than this, in bytes.
+const MOST_OUTPUT: usize = 64 * 1024;
+
+/// What a thread may use that parses or renders a template. The address space is reserved, and memory
+/// only taken for what is used: by the deepest templates that are let pass up to 7 MB to be parsed and 48
+/// MB to be rendered, measured with minijinja 3.1.0 on x86-64 without optimization.
+const LIMITS: Limits = Limits {
+    stack: 128 * 1024 * 1024,
+    time: Duration::from_secs(2),
+};
 
 /// The name of the one template.
 const NAME: &str = "chat_template";
@@ -19,9 +45,20 @@ const NAME: &str = "chat_template";
 #[derive(Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    limits: Limits,
+    /// Once it did not end in time, it is not tried again: the thread could not be ended.
+    endless: AtomicBool,
     /// Any of these tokens ends an answer.
     pub end: Vec<u32>,
+}
+
+/// The limits of a thread.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// In bytes.
+    stack: usize,
+    time: Duration,
 }
 
 /// Who says something.
@@ -88,11 +125,15 @@ impl ChatTemplate {
                 })
             })
             .collect();
-        let source = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-        let environment = environment(source).map_err(|error| wrong(error.to_string()))?;
+        let source =
+            plain_file::read_text(&path, MOST).map_err(|error| wrong(error.to_string()))?;
+        let parsed = within(LIMITS, move || environment(source));
+        let environment = parsed.map_err(|unfinished| wrong(unfinished.to_string()))?;
         Ok(Some(Self {
             path: path.clone(),
-            environment,
+            environment: Arc::new(environment.map_err(wrong)?),
+            limits: LIMITS,
+            endless: AtomicBool::new(false),
             end: end?,
         }))
     }
@@ -129,16 +170,12 @@ impl ChatTemplate {
             .enumerate()
             .map(|(index, message)| context! { role => message.role.name(), content => stand_in(index) })
             .collect();
-        let template = self.environment.get_template(NAME);
-        let rendered = template.and_then(|template| {
-            template.render(context! {
-                messages => stand_ins,
-                add_generation_prompt => true,
-                bos_token => "",
-                eos_token => "",
-            })
-        });
-        let rendered = rendered.map_err(|error| self.wrong(error.to_string()))?;
+        let rendered = self.render(context! {
+            messages => stand_ins,
+            add_generation_prompt => true,
+            bos_token => "",
+            eos_token => "",
+        })?;
         let mut parts = Vec::new();
         let mut rest = rendered.as_str();
         for (index, message) in messages.iter().enumerate() {
@@ -156,6 +193,28 @@ impl ChatTemplate {
         Ok(parts)
     }
 
+    fn render(&self, context: minijinja::Value) -> Result<String, ChatTemplateError> {
+        if self.endless.load(Ordering::Relaxed) {
+            return Err(self.wrong("it did not end before, and is not tried again".to_owned()));
+        }
+        let environment = self.environment.clone();
+        let rendered = within(self.limits, move || {
+            let template = environment.get_template(NAME);
+            let rendered = template.and_then(|template| template.render(context));
+            // Here, where the stack is large, for an error can hold values.
+            rendered.map_err(|error| error.to_string())
+        });
+        let rendered = rendered.map_err(|unfinished| {
+            self.endless.store(true, Ordering::Relaxed);
+            self.wrong(unfinished.to_string())
+        })?;
+        let rendered = rendered.map_err(|problem| self.wrong(problem))?;
+        match rendered.len() > MOST_OUTPUT {
+            true => Err(self.wrong(format!("it writes more than {MOST_OUTPUT} bytes"))),
+            false => Ok(rendered),
+        }
+    }
+
     fn wrong(&self, problem: String) -> ChatTemplateError {
         ChatTemplateError {
             path: self.path.clone(),
@@ -164,22 +223,61 @@ impl ChatTemplate {
     }
 }
 
-fn environment(source: String) -> Result<Environment<'static>, minijinja::Error> {
+fn environment(source: String) -> Result<Environment<'static>, String> {
+    // As transformers sets Jinja up.
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    let syntax = syntax.map_err(|error| error.to_string())?;
+    admission::admit(&source, &syntax)?;
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
-    // As transformers sets Jinja up.
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    environment.set_syntax(syntax);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |problem: String| -> Result<(), _> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, problem))
     });
-    environment.add_template_owned(NAME, source)?;
+    environment
+        .add_template_owned(NAME, source)
+        .map_err(|error| error.to_string())?;
     Ok(environment)
+}
+
+/// Does `work` on a thread of its own. A thread that does not end in time is left to itself.
+fn within<T: Send + 'static>(
+    limits: Limits,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unfinished> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name("chat template".to_owned())
+        .stack_size(limits.stack)
+        .spawn(move || {
+            // Nobody listens any more once the time is over.
+            let _ = sender.send(work());
+        })
+        .map_err(Unfinished::NoThread)?;
+    let done = receiver
+        .recv_timeout(limits.time)
+        .map_err(|error| match error {
+            RecvTimeoutError::Timeout => Unfinished::Time(limits.time),
+            RecvTimeoutError::Disconnected => Unfinished::Panic,
+        })?;
+    // It has sent its result, so that it is at its end, and its stack is free when this returns.
+    let _ = thread.join();
+    Ok(done)
+}
+
+/// Why a thread has no result.
+#[derive(Debug, thiserror::Error)]
+enum Unfinished {
+    #[error("there is no thread to read it on: {0}")]
+    NoThread(std::io::Error),
+    #[error("it does not end within {0:?}")]
+    Time(Duration),
+    #[error("the template engine panics over it")]
+    Panic,
 }
 
 /// Why a chat template cannot be used.
@@ -193,6 +291,7 @@ pub struct ChatTemplateError {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::model::tests::{directory, manifest, tokenizer};
@@ -277,6 +376,288 @@ Q: {{ m.content.strip() | trim }}
         );
     }
 
+    /// Reads and renders with half of the stack, so that what passes has as much again to spare: an
+    /// overflow would end the tests. The error, if there is one.
+    fn run(source: &str) -> Result<usize, String> {
+        let limits = Limits {
+            stack: LIMITS.stack / 2,
+            time: Duration::from_secs(60),
+        };
+        let source = source.to_owned();
+        let environment = within(limits, move || environment(source)).unwrap()?;
+        let template = ChatTemplate {
+            path: "a/chat.jinja".into(),
+            environment: Arc::new(environment),
+            limits,
+            endless: AtomicBool::new(false),
+            end: Vec::new(),
+        };
+        let rendered = template.render(context! { a => context! { a => 1 }, b => vec![1, 2] });
+        rendered
+            .map(|text| text.len())
+            .map_err(|error| error.problem)
+    }
+
+    /// The kinds of templates that are nested as deep as one likes: `head`, `open` repeated, `middle`,
+    /// `close` repeated, `tail`.
+    const DEEP: &[[&str; 5]] = &[
+        ["{{ ", "not ", "a", "", " }}"],
+        ["{{ ", "-", "a", "", " }}"],
+        ["{{ ", "- ", "a", "", " }}"],
+        ["{{ a", ".a", "", "", " }}"],
+        ["{{ a", "[0]", "", "", " }}"],
+        ["{{ a", "[:]", "", "", " }}"],
+        ["{{ a", "()", "", "", " }}"],
+        ["{{ a", "|e", "", "", " }}"],
+        ["{{ a", " is string", "", "", " }}"],
+        ["{{ a", "+1", "", "", " }}"],
+        ["{{ 1", "+1", "", "", " }}"],
+        ["{{ a", "*1", "", "", " }}"],
+        ["{{ a", "**1", "", "", " }}"],
+        ["{{ a", "~1", "", "", " }}"],
+        ["{{ a", " and a", "", "", " }}"],
+        ["{{ a", " or a", "", "", " }}"],
+        ["{{ a", " if a", "", "", " }}"],
+        ["{{ a", " if a else a", "", "", " }}"],
+        ["{{ a", "<1", "", "", " }}"],
+        ["{{ a", " in b", "", "", " }}"],
+        ["{{ ", "(", "a", ")", " }}"],
+        ["{{ ", "[", "a", "]", " }}"],
+        ["{{ ", "{1:", "a", "}", " }}"],
+        ["{{ ", "(a,", "a", ")", " }}"],
+        ["{{ ", "a[", "a", "]", " }}"],
+        ["{{ ", "a(", "a", ")", " }}"],
+        ["{{ ", "a|e(", "a", ")", " }}"],
+        ["{{ ", "-(", "a", ")", " }}"],
+        ["{% for ", "(", "a", ")", " in b %}{% endfor %}"],
+        ["{% set ", "(", "a", ")", " = b %}"],
+        ["{% set a", ".a", "", "", " = b %}"],
+        ["", "{% if a %}", "a", "{% endif %}", ""],
+        ["", "{% for a in b %}", "a", "{% endfor %}", ""],
+        ["", "{% filter e %}", "a", "{% endfilter %}", ""],
+        ["", "{% set a %}", "a", "{% endset %}", ""],
+        ["", "{% with a=a %}", "a", "{% endwith %}", ""],
+        ["", "{% autoescape true %}", "a", "{% endautoescape %}", ""],
+        ["{% if a %}", "{% elif a %}", "", "", "{% endif %}"],
+        ["{% if b %}", "{% elif a %}", "", "", "{% endif %}"],
+        ["{% if c %}", "{% else %}{% if c %}", "", "", ""],
+        ["{% filter e", "|e", "", "", " %}{% endfilter %}"],
+        ["{% set a = 1 %}", "{% set a = [a] %}", "", "", "{{ a }}"],
+        [
+            "{% set a = 1 %}",
+            "{% set a = {1: a} %}",
+            "{% set b = a %}",
+            "",
+            "{{ a == b }}",
+        ],
+        ["{{ '", "\u{f0000}", "", "", "' }}"],
+        ["", "{{ a }}", "", "", ""],
+        ["", "{# a #}", "", "", ""],
+        ["", "{", "", "", ""],
+        ["{#", "{#", "", "", ""],
+    ];
+
+    fn deep([head, open, middle, close, tail]: [&str; 5], depth: usize) -> String {
+        [
+            head,
+            &open.repeat(depth),
+            middle,
+            &close.repeat(depth),
+            tail,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_deep_template_is_an_error_or_fits_twice() {
+        for kind in DEEP {
+            let most = (MOST as usize - 100) / (kind[1].len() + kind[3].len());
+            for depth in [70, 140, 490, 990, most] {
+                let depth = depth.min(most);
+                let _ = run(&deep(*kind, depth));
+            }
+        }
+        // The deepest that are let pass are read indeed.
+        let check = |kind: [&str; 5], depth, expected: Result<usize, &str>| {
+            let run = run(&deep(kind, depth));
+            assert_eq!(
+                run.as_ref().map_err(String::as_str),
+                expected.as_ref().map_err(|e| *e)
+            );
+        };
+        let long = "a tag of it has more than 1000 words";
+        check(DEEP[0], 990, Ok(4));
+        check(DEEP[0], 10_000, Err(long));
+        check(DEEP[1], 10_000, Err(long));
+        check(DEEP[3], 10_000, Err(long));
+        check(DEEP[37], 400, Ok(0));
+        check(DEEP[37], 1000, Err("it has more than 500 branches `elif`"));
+        check(DEEP[31], 140, Ok(1));
+        check(
+            DEEP[31],
+            1000,
+            Err("syntax error: template exceeds maximum recursion limits (in chat_template:1)"),
+        );
+    }
+
+    #[test]
+    fn values_that_are_nested_while_rendering_fit_twice() {
+        let nested = [("[", "]"), ("{1:", "}"), ("(", ",)")];
+        let uses = [
+            "{{ n.a }}",
+            "{{ n.a == n.b }}",
+            "{{ n.a < n.b }}",
+            "{{ n.a in [n.b] }}",
+            "{{ {n.a: 1}|length }}",
+            "{{ [n.a, n.b]|unique|length }}",
+            "{{ [n.a, n.b]|sort|length }}",
+            "{{ n.a|string|length }}",
+            "{{ (n.a ~ 1)|length }}",
+            "{{ raise_exception(n.a|string) }}",
+            "{{ n.a|nothing }}",
+        ];
+        for (open, close) in nested {
+            let (open, close) = (open.repeat(70), close.repeat(70));
+            let set = |name: &str| format!("{{% set n.{name} = {open}n.{name}{close} %}}");
+            for of in uses {
+                // As deep as the fuel reaches, and a little less, so that it reaches for the use too.
+                for rounds in [50, 150, 200, 300, 340, 380, 420, 440, 460, 10_000] {
+                    for sets in [set("a"), set("a") + &set("b")] {
+                        let _ = run(&format!(
+                            "{{% set n = namespace(a=1, b=1) %}}{{% for i in range({rounds}) %}}\
+                             {sets}{{% endfor %}}{of}"
+                        ));
+                    }
+                }
+            }
+        }
+        for lazy in [
+            "n.a[0:]",
+            "n.a|reverse",
+            "n.a|chain([])",
+            "{1: n.a}|items",
+            "dict(a=n.a)",
+        ] {
+            let _ = run(&format!(
+                "{{% set n = namespace(a=[1]) %}}{{% for i in range(300) %}}\
+                 {{% set n.a = {lazy} %}}{{% endfor %}}{{{{ n.a|list }}}}"
+            ));
+        }
+    }
+
+    #[test]
+    fn what_calls_itself_ends() {
+        let error = run("{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}").unwrap_err();
+        assert!(error.contains("recursion limit exceeded"), "{error}");
+    }
+
+    #[test]
+    fn too_much_output_is_an_error() {
+        let source =
+            "{% for i in range(2000) %}0123456789012345678901234567890123456789{% endfor %}";
+        assert_eq!(run(source).unwrap_err(), "it writes more than 65536 bytes");
+        let source = "{% set a = 'a' %}{% for i in range(40) %}{% set a = a ~ a %}{{ a * 100000000 }}{% endfor %}";
+        assert_eq!(
+            run(source).unwrap_err(),
+            "engine ran out of fuel (in chat_template:1)"
+        );
+    }
+
+    #[test]
+    fn what_does_not_end_in_time_is_tried_once() {
+        // A list that is twice in a list that is twice in a list: comparing it takes seconds.
+        let mut template = template(
+            "{% set n = namespace(a=1, b=1) %}{% for i in range(22) %}{% set n.a = [n.a, n.a] %}\
+             {% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}",
+            "<|im_end|>",
+        )
+        .unwrap()
+        .unwrap();
+        template.limits.time = Duration::from_millis(1);
+        let encode = || {
+            let ids = template.encode(tokenizer(), &conversation());
+            ids.unwrap_err().problem
+        };
+        assert_eq!(encode(), "it does not end within 1ms");
+        assert_eq!(encode(), "it did not end before, and is not tried again");
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let done = within(LIMITS, || std::panic::panic_any(()));
+        let error = done.unwrap_err().to_string();
+        assert_eq!(error, "the template engine panics over it");
+    }
+
+    proptest! {
+        #[test]
+        fn a_template_of_any_words_is_an_error_or_a_text(
+            words in prop::collection::vec(prop::sample::select(WORDS), 0..200),
+            repeated in 1..40_usize,
+        ) {
+            let words: String = words.concat();
+            let whole = words.repeat(repeated);
+            if whole.len() as u64 <= MOST {
+                let _ = run(&whole);
+            }
+        }
+    }
+
+    const WORDS: &[&str] = &[
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "{%-",
+        "-%}",
+        " ",
+        "\n",
+        "a",
+        "b",
+        "n",
+        ".",
+        "1",
+        "'",
+        "\"",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "|",
+        "|e",
+        "~",
+        "-",
+        "not ",
+        " if ",
+        " else ",
+        " in ",
+        " is ",
+        " and ",
+        "=",
+        "==",
+        "set ",
+        "for ",
+        "endfor",
+        "if ",
+        "elif ",
+        "endif",
+        "raw",
+        "endraw",
+        "namespace(",
+        "n.a",
+        "messages",
+        "loop",
+        "range(9)",
+        "a text",
+        "\u{e9}",
+    ];
+
     #[test]
     fn what_is_wrong_is_named() {
         let check = |source: &str, end: &str, expected: Expect| {
@@ -295,6 +676,18 @@ Q: {{ m.content.strip() | trim }}
             expect![
                 "cannot use the chat template /chat.jinja: <|end|> is not a special token of the tokenizer"
             ],
+        );
+        check(
+            &format!("{{{{ {}a }}}}", "not ".repeat(10_000)),
+            "<|im_end|>",
+            expect![
+                "cannot use the chat template /chat.jinja: a tag of it has more than 1000 words"
+            ],
+        );
+        check(
+            &" ".repeat(70_000),
+            "<|im_end|>",
+            expect!["cannot use the chat template /chat.jinja: it is larger than 65536 bytes"],
         );
     }
 }

@@ -4,8 +4,13 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::plain_file::{self, PlainFileError};
+
 /// The name of the manifest in a model folder.
 pub const FILE_NAME: &str = "model.toml";
+
+/// A manifest is not larger than this, in bytes.
+const MOST: u64 = 256 * 1024;
 
 /// A model folder's `model.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,7 +81,7 @@ impl Manifest {
     /// See [`ManifestError`].
     pub fn read(directory: &Path) -> Result<Self, ManifestError> {
         let path = directory.join(FILE_NAME);
-        let text = std::fs::read_to_string(&path).map_err(|source| ManifestError::Read {
+        let text = plain_file::read_text(&path, MOST).map_err(|source| ManifestError::Read {
             path: path.clone(),
             source,
         })?;
@@ -112,8 +117,8 @@ pub enum ManifestError {
     Read {
         /// The manifest.
         path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
+        /// Why.
+        source: PlainFileError,
     },
     /// The file is not the TOML that is expected.
     #[error("{path} is not a model manifest: {source}")]
@@ -131,12 +136,106 @@ pub enum ManifestError {
         /// The name.
         file: PathBuf,
     },
-    /// A file it names is not there.
-    #[error("{path} names {file}, which is missing; copy the model folder again")]
+    /// A file it names is not there, or it is a folder, a pipe or a device.
+    #[error("{path} names {file}, which is not there as a plain file; copy the model folder again")]
     Missing {
         /// The manifest.
         path: PathBuf,
         /// The file.
         file: PathBuf,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    const GOOD: &str = "name = 'a'\ngraph = 'g'\ntokenizer = 't'\ncontext_length = 1\n";
+
+    /// The manifest of a folder that `make` fills, in which the graph and the tokenizer are.
+    fn check(make: impl FnOnce(&Path), expected: Expect) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["g", "t"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        make(folder.path());
+        let read = Manifest::read(folder.path());
+        let shown = match read {
+            Ok(manifest) => manifest.name,
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&shown.replace(folder.path().to_str().unwrap(), ""));
+    }
+
+    fn text(text: &str) -> impl FnOnce(&Path) {
+        move |folder| std::fs::write(folder.join(FILE_NAME), text).unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        check(text(GOOD), expect!["a"]);
+        check(
+            |_| (),
+            expect![
+                "cannot read /model.toml: No such file or directory (os error 2); name a folder that holds a model.toml"
+            ],
+        );
+        check(
+            |folder| std::fs::create_dir(folder.join(FILE_NAME)).unwrap(),
+            expect![
+                "cannot read /model.toml: it is not a plain file; name a folder that holds a model.toml"
+            ],
+        );
+        check(
+            text(&"#".repeat(MOST as usize + 1)),
+            expect![
+                "cannot read /model.toml: it is larger than 262144 bytes; name a folder that holds a model.toml"
+            ],
+        );
+        check(
+            text(&GOOD.replace("'g'", "'../g'")),
+            expect!["/model.toml names ../g, which is not the plain name of a file in its folder"],
+        );
+        check(
+            text(&GOOD.replace("'t'", "'none'")),
+            expect![
+                "/model.toml names /none, which is not there as a plain file; copy the model folder again"
+            ],
+        );
+        let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let folder = tempfile::tempdir().unwrap();
+        text(&deep)(folder.path());
+        let error = Manifest::read(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("model.toml is not a model manifest: "),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_never_opened() {
+        let pipe = |folder: &Path, name: &str| {
+            let path = folder.join(name);
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        };
+        check(
+            |folder| pipe(folder, FILE_NAME),
+            expect![
+                "cannot read /model.toml: it is not a plain file; name a folder that holds a model.toml"
+            ],
+        );
+        check(
+            |folder| {
+                pipe(folder, "p");
+                text(&GOOD.replace("'t'", "'p'"))(folder);
+            },
+            expect![
+                "/model.toml names /p, which is not there as a plain file; copy the model folder again"
+            ],
+        );
+    }
 }

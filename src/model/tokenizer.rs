@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::plain_file;
+
+/// A tokenizer is not larger than this, in bytes. Those with a quarter of a million tokens have 33 MB.
+const MOST: u64 = 256 * 1024 * 1024;
+
 /// A model's vocabulary.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -27,7 +32,7 @@ impl Tokenizer {
             path: path.to_path_buf(),
             problem,
         };
-        let json = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let json = plain_file::read(path, MOST).map_err(|error| wrong(error.to_string()))?;
         Self::parse(&json).map_err(wrong)
     }
 
@@ -100,23 +105,36 @@ impl Tokenizer {
     /// what stands in a file.
     #[must_use]
     pub fn encode_template(&self, text: &str) -> Vec<u32> {
+        // Where each special token is found next, so that each is looked for once over the whole text.
+        let mut next: Vec<(usize, &u32, String)> = self
+            .special
+            .iter()
+            .filter_map(|id| Some((0, id, self.inner.id_to_token(*id)?)))
+            .filter(|(_, _, content)| !content.is_empty())
+            .collect();
         let mut ids = Vec::new();
-        let mut rest = text;
-        // Of two that begin at one place the longer one.
-        let first = |text: &str| {
-            let found = self.special.iter().filter_map(|id| {
-                let content = self.inner.id_to_token(*id)?;
-                let at = text.find(&content)?;
-                Some((at, content.len(), *id))
+        let mut done = 0;
+        loop {
+            next.retain_mut(|(at, _, content)| {
+                if *at >= done && text[*at..].starts_with(content.as_str()) {
+                    return true;
+                }
+                let found = text[done..].find(content.as_str());
+                *at = done + found.unwrap_or_default();
+                found.is_some()
             });
-            found.min_by_key(|(at, len, _)| (*at, std::cmp::Reverse(*len)))
-        };
-        while let Some((at, len, id)) = first(rest) {
-            ids.extend(self.encode(&rest[..at]));
-            ids.push(id);
-            rest = &rest[at + len..];
+            // Of two that begin at one place the longer one.
+            let first = next
+                .iter()
+                .min_by_key(|(at, _, content)| (*at, std::cmp::Reverse(content.len())));
+            let Some((at, id, content)) = first else {
+                break;
+            };
+            ids.extend(self.encode(&text[done..*at]));
+            ids.push(**id);
+            done = at + content.len();
         }
-        ids.extend(self.encode(rest));
+        ids.extend(self.encode(&text[done..]));
         ids
     }
 
@@ -273,6 +291,18 @@ mod tests {
         assert_eq!(ids.first(), Some(&id("<|im_start|>")));
         assert_eq!(ids.last(), Some(&id("<|im_end|>")));
         assert_eq!(decode(&ids), "user\nhi");
+    }
+
+    #[test]
+    fn each_of_many_special_tokens_in_a_template_is_found() {
+        let id = |special| tokenizer().special_id(special).unwrap();
+        let (start, end) = (id("<|im_start|>"), id("<|im_end|>"));
+        let a = tokenizer().encode("a");
+        for count in [0, 1, 5000] {
+            let ids = tokenizer().encode_template(&"<|im_end|>a<|im_start|>".repeat(count));
+            let expected = [&[end], a.as_slice(), &[start]].concat().repeat(count);
+            assert_eq!(ids, expected);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::text::exclusion::Exclusion;
+use crate::text::ignored;
 use crate::text::language::Language;
 use crate::text::syntax::Parsed;
 
@@ -27,8 +28,8 @@ const MOST_FILES: usize = 64;
 /// The examples of a task: the files of `.interline/examples/<task>/` in the workspace, in pairs
 /// `<name>.input.<extension>` and `<name>.output.<extension>`.
 ///
-/// The workspace is a stranger's: a link out of it, what is no plain file, and what is excluded is not
-/// read.
+/// The workspace is a stranger's: a link out of it, what is no plain file, what is excluded and what a
+/// `.interlineignore` leaves out is not read. What git ignores is, for whoever put it there wants it.
 ///
 /// # Errors
 ///
@@ -69,7 +70,7 @@ pub fn examples(
 /// are the same but for `_` and capitals.
 ///
 /// Nobody has said that these are examples, so what cannot be read is passed over. The same is not read
-/// as in [`examples`], and nothing outside the folder.
+/// as in [`examples`], nor what git ignores, and nothing outside the folder.
 #[must_use]
 pub fn neighbours(
     file: &Path,
@@ -89,7 +90,12 @@ pub fn neighbours(
     };
     let stem = |name: &str| Path::new(name).file_stem().map(ToOwned::to_owned);
     let defined = |name: &str, language| -> Option<Vec<(String, String)>> {
-        let text = read(&folder.join(name), &folder, exclusion).ok()?;
+        let path = folder.join(name);
+        // The name may be ignored, or what it leads to.
+        if ignored::by_git(&path) || ignored::by_git(&path.canonicalize().ok()?) {
+            return None;
+        }
+        let text = read(&path, &folder, exclusion).ok()?;
         let items = Parsed::new(&text, language).items().into_iter();
         let named = items.filter(|item| item.signature.is_some());
         let known =
@@ -135,7 +141,9 @@ fn read(path: &Path, inside: &Path, exclusion: &Exclusion) -> Result<String, Exa
     let real = path
         .canonicalize()
         .map_err(|error| unreadable(path, error))?;
-    if !real.starts_with(inside) || !real.is_file() || exclusion.of(&real).is_some() {
+    let hidden =
+        exclusion.of(path).is_some() || ignored::by_interline(path) || ignored::by_interline(&real);
+    if hidden || !real.starts_with(inside) || !real.is_file() {
         return Err(ExamplesError::NotPlain(path.to_path_buf()));
     }
     let mut text = String::new();
@@ -320,12 +328,15 @@ mod tests {
     }
 
     fn check_neighbours(files: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let folder = tempfile::tempdir().unwrap();
+        check_in(tempfile::tempdir().unwrap().path(), files, expected);
+    }
+
+    fn check_in(folder: &Path, files: &[(&str, &str)], expected: &[(&str, &str)]) {
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(folder.join(name), text).unwrap();
         }
         let exclusion = Exclusion::new(&["hidden*".to_owned()]).unwrap();
-        let file = folder.path().join("mine.py");
+        let file = folder.join("mine.py");
         let found = neighbours(&file, Language::Python, Language::TypeScript, &exclusion);
         let found: Vec<_> = found
             .iter()
@@ -367,6 +378,87 @@ mod tests {
         ] {
             let file = folder.path().join("mine");
             assert_eq!(neighbours(&file, from, to, &exclusion), []);
+        }
+    }
+
+    #[test]
+    fn what_is_ignored_is_no_neighbour() {
+        let neighbours = [("load.py", PYTHON), ("load.ts", TYPESCRIPT)];
+        for (name, rules, found) in [
+            (".gitignore", "load.ts", false),
+            (".gitignore", "load.py", false),
+            (".gitignore", "*.ts\n", false),
+            (".gitignore", "*.ts\n!load.ts\n", true),
+            (".gitignore", "other.ts", true),
+            (".interlineignore", "load.ts", false),
+            (".interlineignore", "*.py", false),
+        ] {
+            let files = [&neighbours[..], &[(name, rules)]].concat();
+            let expected = [("def load_all(a):\n    pass\n\n\n", TYPESCRIPT)];
+            check_neighbours(&files, &expected[..usize::from(found)]);
+        }
+    }
+
+    #[test]
+    fn what_is_in_an_ignored_folder_is_no_neighbour() {
+        for name in [".gitignore", ".interlineignore"] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = root.path().join("out/deep");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(root.path().join(name), "out/\n").unwrap();
+            std::fs::write(folder.join("load.py"), PYTHON).unwrap();
+            std::fs::write(folder.join("load.ts"), TYPESCRIPT).unwrap();
+            let exclusion = Exclusion::new(&[]).unwrap();
+            let file = folder.join("mine.py");
+            let found = neighbours(&file, Language::Python, Language::TypeScript, &exclusion);
+            assert_eq!(found, [], "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_neighbour_is_judged_by_what_it_leads_to() {
+        for (target, rules) in [
+            ("private.ts", "private.ts"),
+            (".env.ts", ""),
+            ("hidden.ts", ""),
+            ("deep/load.ts", "deep/"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let real = folder.path().join(target);
+            std::fs::create_dir_all(real.parent().unwrap()).unwrap();
+            std::fs::write(&real, TYPESCRIPT).unwrap();
+            std::os::unix::fs::symlink(target, folder.path().join("load.ts")).unwrap();
+            check_in(
+                folder.path(),
+                &[("load.py", PYTHON), (".gitignore", rules)],
+                &[],
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_example_is_judged_by_what_it_leads_to() {
+        for (target, ignore) in [
+            (".env", ""),
+            ("secret.md", "secret.md"),
+            ("a.md", "*.output.md"),
+        ] {
+            let workspace = tempfile::tempdir().unwrap();
+            let folder = workspace.path().join(".interline/examples/explain");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(workspace.path().join(".interlineignore"), ignore).unwrap();
+            std::fs::write(workspace.path().join(target), "TOKEN=1").unwrap();
+            std::fs::write(folder.join("a.input.py"), "1").unwrap();
+            let link = Path::new("../../..").join(target);
+            std::os::unix::fs::symlink(link, folder.join("a.output.md")).unwrap();
+            let exclusion = Exclusion::new(&[]).unwrap();
+            let error = examples(workspace.path(), &exclusion, "explain").unwrap_err();
+            assert!(
+                error.to_string().contains("never shown to the model"),
+                "{target}: {error}"
+            );
         }
     }
 

@@ -83,11 +83,11 @@ impl Question {
     fn beginning(&self) -> String {
         match &self.answer {
             Answer::Prose => String::new(),
-            Answer::Code { language, start } => format!("```{}\n{start}", language.fence()),
+            Answer::Code { language, start } => format!("```{}\n{start}", language.id()),
         }
     }
 }
 
 fn fenced(language: Language, code: &str) -> String {
-    format!("```{}\n{}\n```", language.fence(), code.trim_end())
+    format!("```{}\n{}\n```", language.id(), code.trim_end())
 }

@@ -1,10 +1,10 @@
-//! The programming languages that tasks know.
+//! The programming languages: the one table of their names, identifiers, extensions and comments.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// A programming language.
+/// A programming language that tasks know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
     /// Python 3.
@@ -52,57 +52,30 @@ impl Language {
     /// What people call it: `C++`.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Python => "Python",
-            Self::JavaScript => "JavaScript",
-            Self::TypeScript => "TypeScript",
-            Self::Rust => "Rust",
-            Self::Go => "Go",
-            Self::Java => "Java",
-            Self::C => "C",
-            Self::Cpp => "C++",
-            Self::CSharp => "C#",
-            Self::Ruby => "Ruby",
-        }
+        self.row().name
     }
 
-    /// The identifier that LSP and VS Code give it: `cpp`.
+    /// The identifier that LSP and VS Code give it: `cpp`. It is also the word after the backticks that
+    /// open a block of Markdown code: every renderer knows these identifiers.
     #[must_use]
     pub const fn id(self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::JavaScript => "javascript",
-            Self::TypeScript => "typescript",
-            Self::Rust => "rust",
-            Self::Go => "go",
-            Self::Java => "java",
-            Self::C => "c",
-            Self::Cpp => "cpp",
-            Self::CSharp => "csharp",
-            Self::Ruby => "ruby",
-        }
-    }
-
-    /// The word after the backticks that open a block of Markdown code: every renderer knows the
-    /// identifiers of LSP.
-    #[must_use]
-    pub const fn fence(self) -> &'static str {
-        self.id()
+        self.row().id
     }
 
     /// The usual extension of its files, without the dot.
     #[must_use]
     pub const fn extension(self) -> &'static str {
-        self.extensions()[0]
+        self.row().extensions[0]
     }
 
     /// What begins a comment up to the end of the line.
     #[must_use]
     pub const fn line_comment(self) -> &'static str {
-        match self {
-            Self::Python | Self::Ruby => "#",
-            _ => "//",
-        }
+        self.row().line_comment
+    }
+
+    const fn row(self) -> &'static Row {
+        &TABLE[self as usize]
     }
 
     /// The language called `word`: a name, an identifier or an extension, in any case.
@@ -116,10 +89,11 @@ impl Language {
         Self::ALL
             .into_iter()
             .find(|language| {
-                plain == language.name().to_lowercase()
-                    || plain == language.id()
-                    || language.aliases().contains(&plain.as_str())
-                    || language.extensions().contains(&extension)
+                let row = language.row();
+                plain == row.name.to_lowercase()
+                    || plain == row.id
+                    || row.aliases.contains(&plain.as_str())
+                    || row.extensions.contains(&extension)
             })
             .ok_or_else(|| UnknownLanguage(word.to_owned()))
     }
@@ -127,41 +101,130 @@ impl Language {
     /// The language of a file, by its extension. A `.h` counts as C.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_lowercase();
-        Self::ALL
-            .into_iter()
-            .find(|language| language.extensions().contains(&extension.as_str()))
-    }
-
-    /// Without the dot, the usual one first.
-    const fn extensions(self) -> &'static [&'static str] {
-        match self {
-            Self::Python => &["py", "pyi", "pyw"],
-            Self::JavaScript => &["js", "jsx", "mjs", "cjs"],
-            Self::TypeScript => &["ts", "tsx", "mts", "cts"],
-            Self::Rust => &["rs"],
-            Self::Go => &["go"],
-            Self::Java => &["java"],
-            Self::C => &["c", "h"],
-            Self::Cpp => &["cpp", "cc", "cxx", "hpp", "hh", "hxx"],
-            Self::CSharp => &["cs", "csx"],
-            Self::Ruby => &["rb", "rake", "gemspec"],
-        }
-    }
-
-    /// What else it is called, in lower case.
-    const fn aliases(self) -> &'static [&'static str] {
-        match self {
-            Self::Python => &["python3"],
-            Self::JavaScript => &["javascriptreact", "ecmascript", "node", "nodejs", "node.js"],
-            Self::TypeScript => &["typescriptreact"],
-            Self::Go => &["golang"],
-            Self::Cpp => &["cplusplus"],
-            Self::CSharp => &["c-sharp", "c_sharp"],
-            Self::Rust | Self::Java | Self::C | Self::Ruby => &[],
-        }
+        let at = index_of_file(path)?;
+        Self::ALL.get(at).copied()
     }
 }
+
+/// The identifier that editors give the language of a file, by its extension, also where tasks do not
+/// know the language: `shellscript`. A file of no known language gets its extension, which may be empty.
+#[must_use]
+pub fn id_of_file(path: &Path) -> &str {
+    match index_of_file(path) {
+        Some(at) => TABLE[at].id,
+        None => extension(path).unwrap_or_default(),
+    }
+}
+
+/// Whether a file holds source code, by its extension: not data, not settings, not prose.
+#[must_use]
+pub fn is_source(path: &Path) -> bool {
+    index_of_file(path).is_some()
+}
+
+fn index_of_file(path: &Path) -> Option<usize> {
+    let extension = extension(path)?.to_lowercase();
+    TABLE
+        .iter()
+        .position(|row| row.extensions.contains(&extension.as_str()))
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension()?.to_str()
+}
+
+/// What is known of a language.
+struct Row {
+    name: &'static str,
+    /// As LSP and VS Code have it.
+    id: &'static str,
+    /// In lower case, without the dot, the usual one first.
+    extensions: &'static [&'static str],
+    /// What else it is called, in lower case.
+    aliases: &'static [&'static str],
+    line_comment: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    id: &'static str,
+    extensions: &'static [&'static str],
+    aliases: &'static [&'static str],
+    line_comment: &'static str,
+) -> Row {
+    Row {
+        name,
+        id,
+        extensions,
+        aliases,
+        line_comment,
+    }
+}
+
+/// First the languages of [`Language::ALL`], in its order, then those that only editors know.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    row("Python", "python", &["py", "pyi", "pyw"], &["python3"], "#"),
+    row("JavaScript", "javascript", &["js", "jsx", "mjs", "cjs"], &["javascriptreact", "ecmascript", "node", "nodejs", "node.js"], "//"),
+    row("TypeScript", "typescript", &["ts", "tsx", "mts", "cts"], &["typescriptreact"], "//"),
+    row("Rust", "rust", &["rs"], &[], "//"),
+    row("Go", "go", &["go"], &["golang"], "//"),
+    row("Java", "java", &["java"], &[], "//"),
+    row("C", "c", &["c", "h"], &[], "//"),
+    row("C++", "cpp", &["cpp", "cc", "cxx", "hpp", "hh", "hxx"], &["cplusplus"], "//"),
+    row("C#", "csharp", &["cs", "csx"], &["c-sharp", "c_sharp"], "//"),
+    row("Ruby", "ruby", &["rb", "rake", "gemspec"], &[], "#"),
+
+    row("Ada", "ada", &["adb", "ads"], &[], "--"),
+    row("Astro", "astro", &["astro"], &[], "//"),
+    row("Batch", "bat", &["bat", "cmd"], &[], "REM"),
+    row("Clojure", "clojure", &["clj", "cljs", "cljc"], &[], ";"),
+    row("CMake", "cmake", &["cmake"], &[], "#"),
+    row("CoffeeScript", "coffeescript", &["coffee"], &[], "#"),
+    row("Crystal", "crystal", &["cr"], &[], "#"),
+    row("CSS", "css", &["css"], &[], ""),
+    row("CUDA C++", "cuda-cpp", &["cu", "cuh"], &[], "//"),
+    row("D", "d", &["d"], &[], "//"),
+    row("Dart", "dart", &["dart"], &[], "//"),
+    row("Elixir", "elixir", &["ex", "exs"], &[], "#"),
+    row("Elm", "elm", &["elm"], &[], "--"),
+    row("Erlang", "erlang", &["erl", "hrl"], &[], "%"),
+    row("F#", "fsharp", &["fs", "fsi", "fsx"], &[], "//"),
+    row("Fish", "fish", &["fish"], &[], "#"),
+    row("GDScript", "gdscript", &["gd"], &[], "#"),
+    row("GraphQL", "graphql", &["graphql", "gql"], &[], "#"),
+    row("Groovy", "groovy", &["groovy", "gradle"], &[], "//"),
+    row("Haskell", "haskell", &["hs", "lhs"], &[], "--"),
+    row("HCL", "hcl", &["hcl"], &[], "#"),
+    row("HLSL", "hlsl", &["hlsl"], &[], "//"),
+    row("HTML", "html", &["html", "htm"], &[], ""),
+    row("Julia", "julia", &["jl"], &[], "#"),
+    row("Kotlin", "kotlin", &["kt", "kts"], &[], "//"),
+    row("Less", "less", &["less"], &[], "//"),
+    row("Lua", "lua", &["lua"], &[], "--"),
+    row("Nim", "nim", &["nim"], &[], "#"),
+    row("Nix", "nix", &["nix"], &[], "#"),
+    row("Objective-C", "objective-c", &["m"], &[], "//"),
+    row("Objective-C++", "objective-cpp", &["mm"], &[], "//"),
+    row("OCaml", "ocaml", &["ml", "mli"], &[], ""),
+    row("Perl", "perl", &["pl", "pm"], &[], "#"),
+    row("PHP", "php", &["php"], &[], "//"),
+    row("PowerShell", "powershell", &["ps1", "psm1"], &[], "#"),
+    row("Protocol Buffers", "proto3", &["proto"], &[], "//"),
+    row("R", "r", &["r"], &[], "#"),
+    row("Sass", "sass", &["sass"], &[], "//"),
+    row("Scala", "scala", &["scala", "sc"], &[], "//"),
+    row("SCSS", "scss", &["scss"], &[], "//"),
+    row("Shell", "shellscript", &["sh", "bash", "zsh", "ksh"], &[], "#"),
+    row("Solidity", "solidity", &["sol"], &[], "//"),
+    row("Svelte", "svelte", &["svelte"], &[], "//"),
+    row("Swift", "swift", &["swift"], &[], "//"),
+    row("Terraform", "terraform", &["tf"], &[], "#"),
+    row("Visual Basic", "vb", &["vb"], &[], "'"),
+    row("Vue", "vue", &["vue"], &[], "//"),
+    row("WGSL", "wgsl", &["wgsl"], &[], "//"),
+    row("Zig", "zig", &["zig"], &[], "//"),
+];
 
 impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,9 +284,45 @@ mod tests {
     #[test]
     fn no_word_names_two() {
         for language in Language::ALL {
-            check(language.extensions(), language);
-            check(language.aliases(), language);
+            check(language.row().extensions, language);
+            check(language.row().aliases, language);
         }
+    }
+
+    #[test]
+    fn no_extension_is_in_two_rows() {
+        let mut seen = std::collections::HashSet::new();
+        for row in TABLE {
+            for extension in row.extensions {
+                assert!(seen.insert(extension), "{extension}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_identifier_that_editors_give_it() {
+        for (path, expected) in [
+            ("a.py", "python"),
+            ("a.PY", "python"),
+            ("a.tsx", "typescript"),
+            ("a.h", "c"),
+            ("a.cc", "cpp"),
+            ("a.cs", "csharp"),
+            ("a.go", "go"),
+            ("b/a.sh", "shellscript"),
+            ("a.bash", "shellscript"),
+            ("a.exs", "elixir"),
+            ("a.jl", "julia"),
+            ("a.gd", "gdscript"),
+            ("a.lua", "lua"),
+            ("a.nim", "nim"),
+            ("a.json", "json"),
+            ("Makefile", ""),
+        ] {
+            assert_eq!(id_of_file(Path::new(path)), expected, "{path}");
+        }
+        assert_eq!(Language::of_file(Path::new("a.lua")), None);
+        assert!(is_source(Path::new("a.lua")) && !is_source(Path::new("a.json")));
     }
 
     #[test]
