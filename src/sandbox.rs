@@ -12,8 +12,21 @@ mod bubblewrap;
 mod cores;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
-#[cfg(target_os = "linux")]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod filter;
+/// No filter is known for the other machines.
+#[cfg(all(
+    target_os = "linux",
+    not(any(target_arch = "x86_64", target_arch = "aarch64"))
+))]
+mod filter {
+    pub(super) fn filter() -> Option<Vec<u8>> {
+        None
+    }
+}
 #[cfg(target_os = "linux")]
 mod processes;
 #[cfg(target_os = "linux")]

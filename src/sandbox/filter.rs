@@ -6,85 +6,56 @@
 //! user's keys, and parts of the kernel with a record of holes. All else is allowed; what may be
 //! reached by it is the namespaces' business.
 
-/// `AUDIT_ARCH` of this machine and the numbers of the forbidden calls.
-#[cfg(target_arch = "x86_64")]
-const MACHINE: Option<(u32, &[u32])> = Some((
-    0xC000_003E,
-    &[
-        29,  // shmget
-        68,  // msgget
-        101, // ptrace
-        112, // setsid
-        203, // sched_setaffinity
-        248, // add_key
-        249, // request_key
-        250, // keyctl
-        298, // perf_event_open
-        319, // memfd_create
-        321, // bpf
-        323, // userfaultfd
-        425, // io_uring_setup
-        447, // memfd_secret
-    ],
-));
-#[cfg(target_arch = "aarch64")]
-const MACHINE: Option<(u32, &[u32])> = Some((
-    0xC000_00B7,
-    &[
-        117, // ptrace
-        122, // sched_setaffinity
-        157, // setsid
-        186, // msgget
-        194, // shmget
-        217, // add_key
-        218, // request_key
-        219, // keyctl
-        241, // perf_event_open
-        279, // memfd_create
-        280, // bpf
-        282, // userfaultfd
-        425, // io_uring_setup
-        447, // memfd_secret
-    ],
-));
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const MACHINE: Option<(u32, &[u32])> = None;
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 
-/// Loads a word of `struct seccomp_data`.
-const LOAD: u16 = 0x20;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, sock_filter};
 
-const OFFSET_OF_NUMBER: u32 = 0;
-const OFFSET_OF_ARCHITECTURE: u32 = 4;
-
-const ALLOW: u32 = 0x7FFF_0000;
-/// Fails with `ENOSYS`: programs take another way then, as on an old kernel.
-const UNKNOWN: u32 = 0x0005_0000 | 38;
-
-/// Where the second numbering of x86-64 begins (x32), which would get around the list.
-const SECOND_NUMBERING: u32 = 0x4000_0000;
+/// The calls that are forbidden whatever their arguments.
+const FORBIDDEN: [libc::c_long; 14] = [
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_msgget,
+    libc::SYS_perf_event_open,
+    libc::SYS_ptrace,
+    libc::SYS_request_key,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_setsid,
+    libc::SYS_shmget,
+    libc::SYS_userfaultfd,
+];
 
 /// The filter as an array of `struct sock_filter`; nothing for a machine it is not known for.
 pub(super) fn filter() -> Option<Vec<u8>> {
-    let (architecture, forbidden) = MACHINE?;
-    let mut program = Vec::new();
-    let mut push = |code: u16, if_true: u8, if_false: u8, value: u32| {
-        program.extend(code.to_ne_bytes());
-        program.extend([if_true, if_false]);
-        program.extend(value.to_ne_bytes());
-    };
-    push(LOAD, 0, 0, OFFSET_OF_ARCHITECTURE);
-    push(JUMP_IF_EQUAL, 1, 0, architecture);
-    push(RETURN, 0, 0, UNKNOWN);
-    push(LOAD, 0, 0, OFFSET_OF_NUMBER);
-    push(JUMP_IF_GREATER_OR_EQUAL, 0, 1, SECOND_NUMBERING);
-    push(RETURN, 0, 0, UNKNOWN);
-    for &number in forbidden {
-        push(JUMP_IF_EQUAL, 0, 1, number);
-        push(RETURN, 0, 0, UNKNOWN);
-    }
-    push(RETURN, 0, 0, ALLOW);
-    Some(program)
+    // Programs take another way then, as on an old kernel.
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    let rules: BTreeMap<i64, Vec<SeccompRule>> =
+        FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    let machine = ARCH.try_into().ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, unknown, machine).ok()?;
+    let listed: BpfProgram = filter.try_into().ok()?;
+    let program = one_numbering().into_iter().chain(listed);
+    let bytes = program.flat_map(|sock_filter { code, jt, jf, k }| {
+        let ([a, b], [c, d, e, f]) = (code.to_ne_bytes(), k.to_ne_bytes());
+        [a, b, jt, jf, c, d, e, f]
+    });
+    Some(bytes.collect())
+}
+
+/// Refuses the second numbering of x86-64 (x32), which would get around the list. A kernel without
+/// it says the same.
+fn one_numbering() -> [sock_filter; 3] {
+    const LOAD_NUMBER: (u16, u32) = (0x20, 0);
+    const SKIP_ONE_UNLESS_GREATER_OR_EQUAL: (u16, u32) = (0x35, 0x4000_0000);
+    let refuse = (0x06, u32::from(SeccompAction::Errno(libc::ENOSYS as u32)));
+    [
+        (LOAD_NUMBER, 0),
+        (SKIP_ONE_UNLESS_GREATER_OR_EQUAL, 1),
+        (refuse, 0),
+    ]
+    .map(|((code, k), jf)| sock_filter { code, jt: 0, jf, k })
 }
