@@ -1,42 +1,106 @@
 //! The filter of system calls, as a program for the kernel (classic BPF, see `seccomp(2)`).
 //!
-//! It forbids what gets around the limits or out of the namespaces and no small program needs:
-//! memory that belongs to no process and is not in a sized file system (`memfd_create`, System V),
-//! more of the processor (another core; a session, which some kernels give a share of its own), the
-//! user's keys, and parts of the kernel with a record of holes. All else is allowed; what may be
-//! reached by it is the namespaces' business.
+//! It refuses what gets around the limits or out of the namespaces and no small program needs:
+//! memory that nobody can count from outside, more of the processor, other namespaces, all sockets
+//! but those of the sandbox's own processes, the user's keys, and parts of the kernel with a record
+//! of holes. All else is allowed; what it reaches is the namespaces' business.
+//!
+//! What is refused fails with `ENOSYS`: programs take another way then, as on an old kernel. The C
+//! library, for one, takes `clone` instead of `clone3`, whose arguments no filter can see.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, sock_filter};
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, sock_filter,
+};
 
-/// The calls that are forbidden whatever their arguments.
-const FORBIDDEN: [libc::c_long; 14] = [
+/// The calls that are refused whatever their arguments.
+const REFUSED: &[c_long] = &[
+    // Memory that belongs to no process and is in no sized file system.
+    libc::SYS_fanotify_init,
+    libc::SYS_inotify_init1,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
+    libc::SYS_io_setup,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_shmget,
+    // Pages that a pipe or a socket keeps when the process has let them go.
+    libc::SYS_sendfile,
+    libc::SYS_splice,
+    libc::SYS_tee,
+    libc::SYS_vmsplice,
+    // Other namespaces.
+    libc::SYS_clone3,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    // More of the processor: another core, or a session, which some kernels give a share of its own.
+    libc::SYS_sched_setaffinity,
+    libc::SYS_setsid,
+    // Keys, and parts of the kernel with a record of holes.
     libc::SYS_add_key,
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
     libc::SYS_keyctl,
-    libc::SYS_memfd_create,
-    libc::SYS_memfd_secret,
-    libc::SYS_msgget,
     libc::SYS_perf_event_open,
     libc::SYS_ptrace,
     libc::SYS_request_key,
-    libc::SYS_sched_setaffinity,
-    libc::SYS_setsid,
-    libc::SYS_shmget,
     libc::SYS_userfaultfd,
 ];
 
+/// The calls that are refused if an argument (counted from zero) is as the test says.
+const REFUSED_IF: &[(c_long, u8, Test)] = &[
+    // Memory that is shared and no file's: once it is dropped, no process shows it.
+    (
+        libc::SYS_mmap,
+        3,
+        Test::Has(libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+    ),
+    // Byte ranges of a file can be locked without number.
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLK)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLKW)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLK)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLKW)),
+    // Sockets are counted by the buffer that each gets without asking.
+    (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUF)),
+    (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUFFORCE)),
+    // Some reach out of the network namespace (`AF_VSOCK`).
+    (libc::SYS_socket, 0, Test::IsNot(libc::AF_UNIX)),
+    (libc::SYS_socketpair, 0, Test::IsNot(libc::AF_UNIX)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWCGROUP)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWIPC)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWNET)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWNS)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWPID)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWUSER)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWUTS)),
+];
+
+/// What an argument is tested for. The kernel looks at the lower 32 bits of all of them.
+#[derive(Clone, Copy)]
+enum Test {
+    Is(i32),
+    IsNot(i32),
+    /// All these bits are set.
+    Has(i32),
+}
+
 /// The filter as an array of `struct sock_filter`; nothing for a machine it is not known for.
 pub(super) fn filter() -> Option<Vec<u8>> {
-    // Programs take another way then, as on an old kernel.
-    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
-    let rules: BTreeMap<i64, Vec<SeccompRule>> =
-        FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    for (call, argument, test) in REFUSED_IF {
+        let rule = rule(*argument, *test)?;
+        rules.entry(*call).or_default().push(rule);
+    }
     let machine = ARCH.try_into().ok()?;
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, unknown, machine).ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse(), machine).ok()?;
     let listed: BpfProgram = filter.try_into().ok()?;
     let program = one_numbering().into_iter().chain(listed);
     let bytes = program.flat_map(|sock_filter { code, jt, jf, k }| {
@@ -46,12 +110,27 @@ pub(super) fn filter() -> Option<Vec<u8>> {
     Some(bytes.collect())
 }
 
+fn refuse() -> SeccompAction {
+    SeccompAction::Errno(libc::ENOSYS as u32)
+}
+
+fn rule(argument: u8, test: Test) -> Option<SeccompRule> {
+    let (operator, value) = match test {
+        Test::Is(value) => (SeccompCmpOp::Eq, value),
+        Test::IsNot(value) => (SeccompCmpOp::Ne, value),
+        Test::Has(bits) => (SeccompCmpOp::MaskedEq(u64::from(bits as u32)), bits),
+    };
+    let value = u64::from(value as u32);
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
+    SeccompRule::new(vec![condition.ok()?]).ok()
+}
+
 /// Refuses the second numbering of x86-64 (x32), which would get around the list. A kernel without
 /// it says the same.
 fn one_numbering() -> [sock_filter; 3] {
     const LOAD_NUMBER: (u16, u32) = (0x20, 0);
     const SKIP_ONE_UNLESS_GREATER_OR_EQUAL: (u16, u32) = (0x35, 0x4000_0000);
-    let refuse = (0x06, u32::from(SeccompAction::Errno(libc::ENOSYS as u32)));
+    let refuse = (0x06, u32::from(refuse()));
     [
         (LOAD_NUMBER, 0),
         (SKIP_ONE_UNLESS_GREATER_OR_EQUAL, 1),
