@@ -170,4 +170,4 @@ pub fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests;
+pub(crate) mod tests;
