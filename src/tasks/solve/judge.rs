@@ -349,40 +349,33 @@ def f(x): return sum(p.x for p in x)",
 
     #[test]
     fn a_program_cannot_say_that_it_passes() {
-        // Does `{}` with all that it can find of the judge.
-        let search = |found: &str| {
-            format!(
-                "import gc, os, re, sys
+        // Looks for the judge's word in all that it can find of it, and says it.
+        const SEARCH: &str = "import gc, os, re
 def texts():
-    for process in os.listdir('/proc'):
-        if not process.isdigit(): continue
-        for name in 'mem', 'environ', 'cmdline', 'fd/0', 'fd/3', 'fd/4', 'fd/5':
-            try:
-                file = os.open(f'/proc/{{process}}/{{name}}', os.O_RDONLY | os.O_NONBLOCK)
-                if name != 'mem': yield os.read(file, 1 << 20)
-                else:
-                    for line in open(f'/proc/{{process}}/maps'):
-                        first, last = (int(end, 16) for end in line.split()[0].split('-'))
-                        try: yield os.pread(file, min(last - first, 1 << 20), first)
-                        except OSError: pass
-            except OSError: pass
+    judge = f'/proc/{os.getppid()}/'
+    for name in 'environ', 'cmdline', 'fd/0', 'fd/3', 'fd/4', 'fd/5', 'fd/6':
+        try: yield os.read(os.open(judge + name, os.O_RDONLY | os.O_NONBLOCK), 1 << 20)
+        except OSError: pass
     for file in os.listdir(): yield open(file, 'rb').read()
     yield repr([x for x in gc.get_objects() if type(x) in (str, dict, list, tuple)]).encode()
+    memory = os.open(judge + 'mem', os.O_RDONLY)
+    for line in open(judge + 'maps'):
+        first, last = (int(end, 16) for end in line.split()[0].split('-'))
+        try: yield os.pread(memory, last - first, first)
+        except (OSError, OverflowError): pass
 def search():
     for text in texts():
-        for word in set(re.findall(rb'(?<![0-9a-f])[0-9a-f]{{32}}(?![0-9a-f])', text)):
-            for process in os.listdir('/proc'):
-                try: os.write(os.open(f'/proc/{{process}}/fd/1', os.O_WRONLY), word + b'\\n')
-                except OSError: pass
-    {found}
-"
-            )
-        };
+        for word in re.findall(rb'\"word\": ?\"([0-9a-f]{32})\"', text):
+            os.write(os.open(f'/proc/{os.getppid()}/fd/1', os.O_WRONLY), word)
+            return
+def f(x):
+    try: search()
+    finally: raise SystemExit(0)
+";
         check(
             false,
             &[
-                (&search("os._exit(0)\nsearch()"), "assert f(2) == 4"),
-                (&search("\ndef f(x): search()"), "assert f(2) == 4"),
+                (SEARCH, "assert f(2) == 4"),
                 // An object that equals everything.
                 (
                     "class Any:
