@@ -12,8 +12,23 @@ mod bubblewrap;
 mod cores;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
-#[cfg(target_os = "linux")]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod filter;
+/// No filter is known for the other machines.
+#[cfg(all(
+    target_os = "linux",
+    not(any(target_arch = "x86_64", target_arch = "aarch64"))
+))]
+mod filter {
+    pub(super) fn filter() -> Option<Vec<u8>> {
+        None
+    }
+}
+#[cfg(target_os = "linux")]
+mod kernel_memory;
 #[cfg(target_os = "linux")]
 mod processes;
 #[cfg(target_os = "linux")]
@@ -155,4 +170,4 @@ pub fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests;
+pub(crate) mod tests;

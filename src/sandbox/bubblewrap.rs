@@ -24,11 +24,14 @@ pub struct Sandbox {
     taskset: PathBuf,
     filter: Vec<u8>,
     /// Whether `bwrap` can forbid more user namespaces inside: since 0.8.
-    disables_userns: bool,
+    pub(super) disables_userns: bool,
 }
 
 /// The working folder, which is `/tmp` too.
 const WORK: &str = "/work";
+
+/// Where the C library keeps semaphores, in memory too.
+const SHARED: &str = "/dev/shm";
 
 /// The parts of the system that programs need. Of `/etc` only where links go through and where
 /// libraries are found: the rest is about this machine and its users.
@@ -182,7 +185,7 @@ impl Sandbox {
             .spawn()?;
         let output = limits.output.saturating_add(READY.len());
         let limits = Limits { output, ..*limits };
-        let mut outcome = watch(child, program.stdin, &limits, cancelled)?;
+        let mut outcome = watch(child, program.stdin, &limits, &[WORK, SHARED], cancelled)?;
 
         if outcome.stdout.starts_with(READY) {
             outcome.stdout.drain(..READY.len());
@@ -212,9 +215,10 @@ impl Sandbox {
         ));
         // Read-only, since root inside is root outside for the files in `/proc/sys`.
         add("--proc /proc --remount-ro /proc");
-        // Semaphores live in `/dev/shm`; the rest of `/dev` would be a place without a limit.
+        // The rest of `/dev` would be a place without a limit, and a mapping of `/dev/zero` is memory
+        // that nobody can count: it is there, and cannot be opened.
         add(&format!(
-            "--dev /dev --size {files} --tmpfs /dev/shm --remount-ro /dev"
+            "--dev /dev --size {files} --tmpfs {SHARED} --ro-bind /dev/null /dev/zero --remount-ro /dev"
         ));
         for path in SYSTEM {
             if let Ok(target) = fs::read_link(path) {

@@ -1,90 +1,140 @@
 //! The filter of system calls, as a program for the kernel (classic BPF, see `seccomp(2)`).
 //!
-//! It forbids what gets around the limits or out of the namespaces and no small program needs:
-//! memory that belongs to no process and is not in a sized file system (`memfd_create`, System V),
-//! more of the processor (another core; a session, which some kernels give a share of its own), the
-//! user's keys, and parts of the kernel with a record of holes. All else is allowed; what may be
-//! reached by it is the namespaces' business.
+//! It refuses what gets around the limits or out of the namespaces and no small program needs:
+//! memory that nobody can count from outside, more of the processor, other namespaces, all sockets
+//! but those of the sandbox's own processes, the user's keys, and parts of the kernel with a record
+//! of holes. All else is allowed; what it reaches is the namespaces' business.
+//!
+//! What is refused fails with `ENOSYS`: programs take another way then, as on an old kernel. The C
+//! library, for one, takes `clone` instead of `clone3`, whose arguments no filter can see.
 
-/// `AUDIT_ARCH` of this machine and the numbers of the forbidden calls.
-#[cfg(target_arch = "x86_64")]
-const MACHINE: Option<(u32, &[u32])> = Some((
-    0xC000_003E,
-    &[
-        29,  // shmget
-        68,  // msgget
-        101, // ptrace
-        112, // setsid
-        203, // sched_setaffinity
-        248, // add_key
-        249, // request_key
-        250, // keyctl
-        298, // perf_event_open
-        319, // memfd_create
-        321, // bpf
-        323, // userfaultfd
-        425, // io_uring_setup
-        447, // memfd_secret
-    ],
-));
-#[cfg(target_arch = "aarch64")]
-const MACHINE: Option<(u32, &[u32])> = Some((
-    0xC000_00B7,
-    &[
-        117, // ptrace
-        122, // sched_setaffinity
-        157, // setsid
-        186, // msgget
-        194, // shmget
-        217, // add_key
-        218, // request_key
-        219, // keyctl
-        241, // perf_event_open
-        279, // memfd_create
-        280, // bpf
-        282, // userfaultfd
-        425, // io_uring_setup
-        447, // memfd_secret
-    ],
-));
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const MACHINE: Option<(u32, &[u32])> = None;
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 
-/// Loads a word of `struct seccomp_data`.
-const LOAD: u16 = 0x20;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, sock_filter,
+};
 
-const OFFSET_OF_NUMBER: u32 = 0;
-const OFFSET_OF_ARCHITECTURE: u32 = 4;
+/// The calls that are refused whatever their arguments.
+const REFUSED: &[c_long] = &[
+    // Memory that belongs to no process and is in no sized file system.
+    libc::SYS_fanotify_init,
+    libc::SYS_inotify_init1,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
+    libc::SYS_io_setup,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_shmget,
+    // Pages that a pipe or a socket keeps when the process has let them go.
+    libc::SYS_sendfile,
+    libc::SYS_splice,
+    libc::SYS_tee,
+    libc::SYS_vmsplice,
+    // Other namespaces.
+    libc::SYS_clone3,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    // More of the processor: another core, or a session, which some kernels give a share of its own.
+    libc::SYS_sched_setaffinity,
+    libc::SYS_setsid,
+    // Keys, and parts of the kernel with a record of holes.
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_perf_event_open,
+    libc::SYS_ptrace,
+    libc::SYS_request_key,
+    libc::SYS_userfaultfd,
+];
 
-const ALLOW: u32 = 0x7FFF_0000;
-/// Fails with `ENOSYS`: programs take another way then, as on an old kernel.
-const UNKNOWN: u32 = 0x0005_0000 | 38;
+/// The calls that are refused if an argument (counted from zero) is as the test says.
+const REFUSED_IF: &[(c_long, u8, Test)] = &[
+    // Memory that is shared and no file's: once it is dropped, no process shows it.
+    (
+        libc::SYS_mmap,
+        3,
+        Test::Has(libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+    ),
+    // Byte ranges of a file can be locked without number.
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLK)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLKW)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLK)),
+    (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLKW)),
+    // Sockets are counted by the buffer that each gets without asking.
+    (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUF)),
+    (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUFFORCE)),
+    // Some reach out of the network namespace (`AF_VSOCK`).
+    (libc::SYS_socket, 0, Test::IsNot(libc::AF_UNIX)),
+    (libc::SYS_socketpair, 0, Test::IsNot(libc::AF_UNIX)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWCGROUP)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWIPC)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWNET)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWNS)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWPID)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWUSER)),
+    (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWUTS)),
+];
 
-/// Where the second numbering of x86-64 begins (x32), which would get around the list.
-const SECOND_NUMBERING: u32 = 0x4000_0000;
+/// What an argument is tested for. The kernel looks at the lower 32 bits of all of them.
+#[derive(Clone, Copy)]
+enum Test {
+    Is(i32),
+    IsNot(i32),
+    /// All these bits are set.
+    Has(i32),
+}
 
 /// The filter as an array of `struct sock_filter`; nothing for a machine it is not known for.
 pub(super) fn filter() -> Option<Vec<u8>> {
-    let (architecture, forbidden) = MACHINE?;
-    let mut program = Vec::new();
-    let mut push = |code: u16, if_true: u8, if_false: u8, value: u32| {
-        program.extend(code.to_ne_bytes());
-        program.extend([if_true, if_false]);
-        program.extend(value.to_ne_bytes());
-    };
-    push(LOAD, 0, 0, OFFSET_OF_ARCHITECTURE);
-    push(JUMP_IF_EQUAL, 1, 0, architecture);
-    push(RETURN, 0, 0, UNKNOWN);
-    push(LOAD, 0, 0, OFFSET_OF_NUMBER);
-    push(JUMP_IF_GREATER_OR_EQUAL, 0, 1, SECOND_NUMBERING);
-    push(RETURN, 0, 0, UNKNOWN);
-    for &number in forbidden {
-        push(JUMP_IF_EQUAL, 0, 1, number);
-        push(RETURN, 0, 0, UNKNOWN);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    for (call, argument, test) in REFUSED_IF {
+        let rule = rule(*argument, *test)?;
+        rules.entry(*call).or_default().push(rule);
     }
-    push(RETURN, 0, 0, ALLOW);
-    Some(program)
+    let machine = ARCH.try_into().ok()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse(), machine).ok()?;
+    let listed: BpfProgram = filter.try_into().ok()?;
+    let program = one_numbering().into_iter().chain(listed);
+    let bytes = program.flat_map(|sock_filter { code, jt, jf, k }| {
+        let ([a, b], [c, d, e, f]) = (code.to_ne_bytes(), k.to_ne_bytes());
+        [a, b, jt, jf, c, d, e, f]
+    });
+    Some(bytes.collect())
+}
+
+fn refuse() -> SeccompAction {
+    SeccompAction::Errno(libc::ENOSYS as u32)
+}
+
+fn rule(argument: u8, test: Test) -> Option<SeccompRule> {
+    let (operator, value) = match test {
+        Test::Is(value) => (SeccompCmpOp::Eq, value),
+        Test::IsNot(value) => (SeccompCmpOp::Ne, value),
+        Test::Has(bits) => (SeccompCmpOp::MaskedEq(u64::from(bits as u32)), bits),
+    };
+    let value = u64::from(value as u32);
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
+    SeccompRule::new(vec![condition.ok()?]).ok()
+}
+
+/// Refuses the second numbering of x86-64 (x32), which would get around the list. A kernel without
+/// it says the same.
+fn one_numbering() -> [sock_filter; 3] {
+    const LOAD_NUMBER: (u16, u32) = (0x20, 0);
+    const SKIP_ONE_UNLESS_GREATER_OR_EQUAL: (u16, u32) = (0x35, 0x4000_0000);
+    let refuse = (0x06, u32::from(refuse()));
+    [
+        (LOAD_NUMBER, 0),
+        (SKIP_ONE_UNLESS_GREATER_OR_EQUAL, 1),
+        (refuse, 0),
+    ]
+    .map(|((code, k), jf)| sock_filter { code, jt: 0, jf, k })
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use super::kernel_memory::KernelMemory;
 use super::processes;
 use super::{Ending, Limits, Outcome};
 
@@ -27,11 +28,13 @@ enum Event {
 }
 
 /// Waits for the end of `bwrap`, which has pipes for all its standard streams, and brings it about
-/// at the first limit. No process is left then.
+/// at the first limit. No process is left then. `folders` are those in the sandbox that are in
+/// memory; they are there once something has been written to the standard output.
 pub(super) fn watch(
     mut bwrap: Child,
     stdin: &[u8],
     limits: &Limits,
+    folders: &[&str],
     cancelled: impl Fn() -> bool,
 ) -> io::Result<Outcome> {
     let begun = Instant::now();
@@ -41,6 +44,11 @@ pub(super) fn watch(
         return Err(io::Error::other("a standard stream of bwrap is no pipe"));
     };
     let left = &AtomicUsize::new(limits.output);
+    let mut sandbox = Sandbox {
+        bwrap: pid,
+        folders,
+        memory: None,
+    };
     let (events, received) = mpsc::channel();
 
     // None of these threads outlives the processes: with the last of them the pipes are closed.
@@ -72,7 +80,8 @@ pub(super) fn watch(
                 break;
             }
             if stopped.is_none() {
-                stopped = over(pid, limits, begun, &cancelled);
+                let ready = left.load(Ordering::Relaxed) < limits.output;
+                stopped = sandbox.over(limits, begun, ready, &cancelled)?;
             }
             // Again and again, since the first process may not be there yet.
             if stopped.is_some() {
@@ -115,24 +124,43 @@ fn spawn<'scope, T: Send + 'scope>(
     thread::Builder::new().spawn_scoped(scope, work)
 }
 
-/// The limit that is reached, if any.
-fn over(
+/// A sandbox that is looked at.
+struct Sandbox<'a> {
     bwrap: Pid,
-    limits: &Limits,
-    begun: Instant,
-    cancelled: impl Fn() -> bool,
-) -> Option<Ending> {
-    if cancelled() {
-        return Some(Ending::Cancelled);
+    folders: &'a [&'a str],
+    /// Once its program is started.
+    memory: Option<KernelMemory>,
+}
+
+impl Sandbox<'_> {
+    /// The limit that is reached, if any. `ready` is whether the program is started.
+    fn over(
+        &mut self,
+        limits: &Limits,
+        begun: Instant,
+        ready: bool,
+        cancelled: impl Fn() -> bool,
+    ) -> io::Result<Option<Ending>> {
+        if cancelled() {
+            return Ok(Some(Ending::Cancelled));
+        }
+        if begun.elapsed() >= limits.time {
+            return Ok(Some(Ending::Time));
+        }
+        let usage = processes::usage(self.bwrap, limits.processes);
+        if usage.processes > limits.processes {
+            return Ok(Some(Ending::Processes));
+        }
+        if ready && self.memory.is_none() {
+            self.memory = KernelMemory::open(self.bwrap, self.folders)?;
+        }
+        let kernel = match &mut self.memory {
+            Some(memory) => memory.used()?,
+            None => 0,
+        };
+        let memory = usage.memory.saturating_add(kernel);
+        Ok((memory > limits.memory).then_some(Ending::Memory))
     }
-    if begun.elapsed() >= limits.time {
-        return Some(Ending::Time);
-    }
-    let usage = processes::usage(bwrap, limits.processes);
-    if usage.processes > limits.processes {
-        return Some(Ending::Processes);
-    }
-    (usage.memory > limits.memory).then_some(Ending::Memory)
 }
 
 /// Reads to the end, or until nothing is `left` of what may be written.

@@ -16,3 +16,22 @@ pub(crate) fn model() -> Model {
     let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut progress).unwrap();
     Model::load(&directory(), &mut runtime).unwrap()
 }
+
+/// Whether a test has no sandbox to run in, which it says. Where `CI` is set, that is a failure.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_without_sandbox() -> bool {
+    use std::io::{Write, stderr};
+
+    let Err(reason) = interline::sandbox::Sandbox::find() else {
+        return false;
+    };
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    let test = std::thread::current();
+    // Not by a macro: what those write is shown for failures only.
+    let _ = writeln!(
+        stderr(),
+        "skipped: {} needs a sandbox, and {reason}",
+        test.name().unwrap_or_default()
+    );
+    true
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use serde::Deserialize;
 
 use crate::text::language::Language;
@@ -114,7 +115,7 @@ impl Problem {
         Ok(Self::new(language, &json.statement, &json.stub, checks))
     }
 
-    /// Markdown in which fenced blocks follow the words "input" and "output", in pairs.
+    /// Markdown in which fenced blocks follow a line with "input" and one with "output", in pairs.
     ///
     /// # Errors
     ///
@@ -122,31 +123,37 @@ impl Problem {
     pub fn from_markdown(text: &str, language: Language) -> Result<Self, ProblemError> {
         let (mut statement, mut checks) = (String::new(), Vec::new());
         let (mut label, mut input) = (String::new(), None);
-        let mut lines = text.lines();
-        while let Some(line) = lines.next() {
-            let Some(fence) = line.trim_start().get(..3).filter(|start| *start == "```") else {
-                if !line.trim().is_empty() {
-                    label = line.to_lowercase();
+        // The fenced block that is being read, and where the text before the next one starts.
+        let (mut block, mut after) = (None::<String>, 0);
+        for (event, range) in Parser::new(text).into_offset_iter() {
+            match (event, &mut block) {
+                (Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_))), _) => {
+                    if checks.is_empty() && input.is_none() {
+                        statement.push_str(&text[after..range.start]);
+                    }
+                    after = range.end;
+                    block = Some(String::new());
                 }
-                if checks.is_empty() && input.is_none() {
-                    statement.push_str(line);
-                    statement.push('\n');
+                (Event::End(TagEnd::CodeBlock), _) => {
+                    let Some(block) = block.take() else { continue };
+                    if label.contains("input") {
+                        input = Some(block);
+                    } else if label.contains("output")
+                        && let Some(input) = input.take()
+                    {
+                        let output = block;
+                        checks.push(Check::Io { input, output });
+                    }
                 }
-                continue;
-            };
-            let block = lines
-                .by_ref()
-                .take_while(|line| !line.trim_start().starts_with(fence));
-            let block: String = block.flat_map(|line| [line, "\n"]).collect();
-            if label.contains("input") {
-                input = Some(block);
-            } else if label.contains("output")
-                && let Some(input) = input.take()
-            {
-                checks.push(Check::Io {
-                    input,
-                    output: block,
-                });
+                (Event::Text(text), Some(block)) => block.push_str(&text),
+                // The label is the last line of text before the block.
+                (Event::Start(Tag::Paragraph | Tag::Heading { .. } | Tag::Item), _)
+                | (Event::SoftBreak | Event::HardBreak, _) => label.clear(),
+                (Event::Html(html), _) => label = html.to_lowercase(),
+                (Event::Text(text) | Event::Code(text) | Event::InlineHtml(text), None) => {
+                    label.push_str(&text.to_lowercase());
+                }
+                _ => {}
             }
         }
         if checks.is_empty() {
@@ -257,6 +264,18 @@ mod tests {
         let text = "# Sum\n\nPrint the sum.\n\nInput:\n\n```\n1 2\n```\n\nOutput:\n\n```\n3\n```\n\nMore\n";
         let stub = "# # Sum\n# \n# Print the sum.\n# \n# Input:";
         check("a.md", text, Ok((stub, &[io("1 2\n", "3\n")])));
+        for text in [
+            // Tildes are a fence too.
+            "Input\n~~~\n```\n~~~\nOutput\n~~~\n3\n~~~\n",
+            // A longer fence has a shorter one in it.
+            "Input\n````text\n```\n````\nOutput\n```\n3\n```\n",
+            // The indentation of a list is not part of the block.
+            "1. Input\n\n   ~~~\n   ```\n   ~~~\n\n2. Output\n\n   ```\n   3\n   ```\n",
+            "**Input**:\r\n\r\n````\r\n```\r\n````\r\n\r\nThe `output`\r\n\r\n```\r\n3\r\n```\r\n",
+        ] {
+            let problem = Problem::from_markdown(text, Language::Python).unwrap();
+            assert_eq!(problem.checks, [io("```\n", "3\n")], "{text}");
+        }
         check(
             "a.md",
             "# Sum\n",
