@@ -13,6 +13,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
@@ -111,10 +114,14 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     // Law (stdout is the protocol): logs go to standard error.
     let filter = EnvFilter::try_from_env("INTERLINE_LOG");
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("warn,ort=error")))
+    let format = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        // Below debug, tower-lsp logs whole messages, and documents with them.
+        .with(LevelFilter::DEBUG)
+        .with(filter.unwrap_or_else(|_| EnvFilter::new("warn,ort=error")))
+        .with(format)
         .init();
     // One thread, for nothing computes on it (the model has its own), and what is handed on within a
     // thread waits for no other to wake up.

@@ -190,7 +190,9 @@ impl Server {
         if matches!(kind, TaskKind::Solve(_)) && !self.may_run().await? {
             return Ok(None);
         }
-        let workspace = session.workspace_of(&path);
+        // What is no file here (`vscode-remote:`) has no folder here to learn from.
+        let file = snapshot.uri.starts_with("file:").then_some(path);
+        let workspace = file.as_deref().and_then(|file| session.workspace_of(file));
 
         let guard = cancel.on_drop();
         let progress = self.tell(token, task.name(), &place).await;
@@ -217,7 +219,7 @@ impl Server {
         let work = tokio::task::spawn_blocking(move || {
             let examples = thread_task.examples(
                 &thread_source,
-                Some(&path),
+                file.as_deref(),
                 workspace.as_deref(),
                 &settings.exclusion,
             )?;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use tower_lsp::ls_types::Uri;
 
-/// The path that a document's URI gives it; empty where it gives none.
+/// The path that a document's URI gives it; empty where it gives none. A document that is no file
+/// (`untitled:`, `vscode-remote:`) has a path to be judged by, and nothing may be read there.
 #[must_use]
 pub fn path(uri: &Uri) -> PathBuf {
     uri.to_file_path().unwrap_or_default().into_owned()
