@@ -1,9 +1,9 @@
-;;; interline.el --- Interline in Emacs 30, by what comes with it  -*- lexical-binding: t; -*-
+;;; interline.el --- Interline in Emacs 30, without other packages  -*- lexical-binding: t; -*-
 
 (require 'eglot)
 
-;; Eglot runs one server in a buffer: in these modes, Interline instead of the language's own. It
-;; makes the language's name from the mode's, unless told.
+;; Eglot runs one server in a buffer, so in these modes Interline replaces the language's own
+;; server. Eglot derives the language's name from the mode, unless `:language-id' gives it.
 (defvar interline-modes
   '((python-mode) (python-ts-mode)
     (rust-ts-mode) (go-ts-mode)
@@ -14,10 +14,10 @@
     (sh-mode :language-id "shellscript") (bash-ts-mode :language-id "shellscript")))
 
 (defvar interline-options nil
-  "The server's settings, as in `(:maxNewTokens 32)'.")
+  "The server's settings, such as `(:maxNewTokens 32)'.")
 
 (defun interline-start ()
-  "Show completions as ghost text, also behind a space or a bracket.  TAB takes them."
+  "Show completions as ghost text, also after a space or a bracket.  TAB accepts them."
   (setq-local completion-preview-minimum-symbol-length nil)
   (completion-preview-mode)
   (eglot-ensure))

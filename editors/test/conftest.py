@@ -1,4 +1,4 @@
-"""Emacs and Vim in a terminal, with the real server and model, driven by keys as a user drives them."""
+"""Emacs and Vim in a terminal, with the real server and model, driven by key presses as a user would."""
 
 import base64
 import json
@@ -14,23 +14,23 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 SERVER = ROOT / "target" / "release"
 
-# What is written must not depend on how busy the machine is.
+# The completion must not depend on how busy the machine is.
 TIME_LIMIT_MS = 10_000
 
 
 def until(found, seconds=30):
-    """Waits until `found` answers something true, and answers it."""
+    """Waits until `found` returns something truthy, and returns it."""
     deadline = time.monotonic() + seconds
     while True:
         value = found()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain, the last answer was {value!r}"
+        assert time.monotonic() < deadline, f"waited {seconds} s, and the last value was {value!r}"
         time.sleep(0.02)
 
 
 class Editor:
-    """A program in a tmux of its own. What a user does is keys, what one sees is the screen."""
+    """A program in its own tmux. A user's actions are keys, and the result is on the screen."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -64,7 +64,7 @@ class Editor:
         subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True)
 
     def open(self, text, typed):
-        """Opens a file of this text with the cursor at `$0`, and types once the model is ready."""
+        """Opens a file with this text and the cursor at `$0`, and types once the model is ready."""
         self.path = self.folder / "a.py"
         self.path.write_bytes(text.replace("$0", "", 1).encode())
         before, after = text.replace("\r", "").split("$0")
@@ -76,15 +76,15 @@ class Editor:
         self.line = (self.line + typed).split("\n")[-1]
 
     def items(self):
-        """What the server answers at the cursor. Nothing while the model is loading."""
+        """The server's items at the cursor; `None` while the model is loading."""
         document = {"uri": self.path.as_uri()}
         place = {"line": self.row, "character": self.units(self.line)}
         answer = self.ask("textDocument/completion", {"textDocument": document, "position": place})
         return answer and answer["items"]
 
     def offer(self):
-        """Waits until the editor offers what the server answers at the cursor, and answers that item."""
-        # First what is on the screen: a request of ours would end the editor's.
+        """Waits until the editor offers the server's item at the cursor, and returns that item."""
+        # Wait for the screen first: a request from here would cancel the editor's own.
         until(lambda: self.offered() and self.line.strip() in self.screen())
         item = until(self.items)[0]
         until(lambda: self.offered() == self.offer_of(item))
@@ -92,10 +92,10 @@ class Editor:
         return item
 
     def taken(self, item):
-        """The cursor's line, and maybe more, with the item's edit applied to it."""
+        """The cursor's line after the item's edit, which may have added more lines."""
         edit = item["textEdit"]
         start, end = (edit["range"][edge]["character"] for edge in ("start", "end"))
-        assert end == self.units(self.line), "it ends at the cursor"
+        assert end == self.units(self.line), "the edit must end at the cursor"
         kept = next(at for at in range(len(self.line) + 1) if self.units(self.line[:at]) == start)
         return self.line[:kept] + edit["newText"] + self.after
 
@@ -141,12 +141,11 @@ class Emacs(Editor):
 
     def ask(self, method, params):
         until(lambda: self.lisp("(if (eglot-managed-p) t :json-false)"))
-        # Emacs would wait for a request in the midst of what it was doing, maybe for another answer.
+        # A synchronous request would make Emacs wait in the middle of its work, perhaps for another answer.
         self.lisp(f"""(progn (setq test-answer nil) (jsonrpc-async-request
             (eglot-current-server) :{method} (json-parse-string {quote(json.dumps(params))} :object-type 'plist)
             :success-fn (lambda (result) (setq test-answer (list :result result)))) nil)""")
         return until(lambda: self.lisp("test-answer"))["result"]
-
 
     def offered(self):
         """The ghost text."""
@@ -178,7 +177,7 @@ class Vim(Editor):
         self.keys("a" if self.line else "i")
 
     def type(self, text):
-        # Vim indents by itself.
+        # Vim indents automatically.
         super().type(re.sub(r"\n +", "\n", text))
 
     def units(self, text):

@@ -1,4 +1,4 @@
-"""A completion is offered, taken and saved: the file on disk is what the server's item says."""
+"""A completion is offered, accepted and saved. The file on disk must match the server's item."""
 
 import pytest
 from conftest import Emacs, Vim, until
@@ -31,37 +31,37 @@ def check(editor, text, typed):
     expected = lines + editor.taken(item) + after.removeprefix(editor.after)
     editor.save()
     editor.saved(expected.replace("\n", "\r\n") if "\r" in text else expected)
-    # Both editors leave the carriage returns out of what they send.
+    # Both editors send the text without carriage returns.
     until(lambda: editor.server_text() == expected)
     return item["textEdit"]["newText"]
 
 
-def test_it_is_taken_as_it_is_offered(editor):
+def test_the_text_that_is_accepted_is_the_text_that_was_offered(editor):
     check(editor, CLASS + "    def area(self):\n        return $0\n", "self.")
 
 
 SEVERAL_UNITS = CLASS + '    def area(self):\n        name = "😀é"; return $0\n'
 
 
-def test_behind_characters_of_several_units(editor):
+def test_accepting_after_characters_of_several_units(editor):
     check(editor, SEVERAL_UNITS, "self.")
 
 
-def test_behind_characters_of_several_units_in_utf_32(start):
-    """Of eglot's encodings the server prefers UTF-8."""
+def test_accepting_after_characters_of_several_units_in_utf_32(start):
+    """Given all of eglot's encodings, the server chooses UTF-8."""
     check(start(Emacs, ONLY_UTF_32), SEVERAL_UNITS, "self.")
 
 
-def test_before_other_text(editor):
+def test_accepting_before_other_text(editor):
     check(editor, CLASS + "    def area(self):\n        return ($0)\n", "self.")
 
 
-def test_files_with_carriage_returns_keep_them(editor):
+def test_carriage_returns_are_kept(editor):
     check(editor, (CLASS + "    def area(self):\n        return $0\n").replace("\n", "\r\n"), "self.")
 
 
 def test_calls_are_taken_whole(editor):
-    """ALE cuts items at the first bracket."""
+    """ALE cuts items off at the first bracket."""
     area = "    def area(self):\n        return self.width * self.height\n\n"
     text = CLASS + area + "shapes = [Rectangle(1, 2)]\nfor shape in shapes:\n    print(shape.$0\n"
     assert "(" in check(editor, text, "a")
@@ -70,14 +70,14 @@ def test_calls_are_taken_whole(editor):
 def test_several_lines_are_taken_whole(editor):
     text = "class Account:\n    def __init__(self, owner, balance, currency):$0\n"
     if isinstance(editor, Vim):
-        # ALE asks only behind a word or a dot; so type into the answer that the test was given.
+        # ALE sends requests only after a word or a dot, so type the beginning of the known answer.
         assert "\n" in check(editor, text, "\n        s")
     else:
         assert "\n" in check(editor, text.replace(":$0", "$0"), ":")
 
 
-def test_vim_offers_nothing_where_ale_says_a_wrong_place(start):
-    """Behind `😀é` and before other text: there ALE's bytes are not the protocol's units."""
+def test_vim_offers_nothing_where_ale_sends_a_wrong_position(start):
+    """After `😀é` and before other text, ALE's bytes differ from the protocol's units."""
     editor = start(Vim)
     editor.open(CLASS + '    def area(self):\n        name = ["😀é", self$0]\n', ".")
     until(lambda: editor.vim("get(b:, 'ale_completion_result', v:null) is v:null ? '' : 'answered'"))

@@ -1,14 +1,14 @@
-" Interline in Vim 9, by ALE. With vim-ale from Debian, this comes before ALE is loaded.
+" Interline in Vim 9, with ALE. With Debian's vim-ale, source this file before ALE is loaded.
 let g:ale_completion_enabled = 1
 packadd! ale
 
-" ALE takes a text only up to its first `(`, and a line end in it as a NUL. So ALE gets the first
-" line, whose beginning it inserts, and this file adds the rest once it is taken.
+" ALE inserts an item only up to its first `(`, and turns a line break in it into a NUL. So ALE gets
+" only the first line, inserts the beginning of it, and this file adds the rest once it is accepted.
 function! s:Show(buffer, item) abort
   let l:line = getline('.')
   let l:before = strpart(l:line, 0, col('.') - 1)
-  " ALE counts bytes where the protocol counts UTF-16 units. At a line's end that makes no
-  " difference, as the server takes what is too much for the end; before other text it is wrong.
+  " ALE counts bytes where the protocol counts UTF-16 units. At the end of a line that does no
+  " harm, because the server clamps the position to the line. Before other text it is wrong.
   if l:before =~# '[^\x00-\x7F]' && l:before isnot# l:line
     return 0
   endif
@@ -44,11 +44,11 @@ augroup interline
   autocmd CompleteDone * call s:Taken(get(v:completed_item, 'word', ''), get(v:completed_item, 'menu', ''))
 augroup END
 
-" The server's settings, as in `{'maxNewTokens': 32}`.
+" The server's settings, such as `{'maxNewTokens': 32}`.
 let g:ale_interline_options = get(g:, 'ale_interline_options', {})
 
-" In most languages ALE has its own choice of what to run. Where Interline is in `g:ale_linters`, the
-" choice is yours: add the others there, before this file.
+" In most languages, ALE chooses which linters to run. Naming Interline in `g:ale_linters` replaces
+" that choice. To run other linters too, add them there before you source this file.
 let g:ale_linters = get(g:, 'ale_linters', {})
 for s:filetype in ['c', 'cpp', 'go', 'java', 'javascript', 'python', 'ruby', 'rust', 'sh', 'typescript']
   let g:ale_linters[s:filetype] = get(g:ale_linters, s:filetype, []) + ['interline']

@@ -1,5 +1,5 @@
-// Builds the extension into target/vscode/: a small VSIX that finds the server, and one for this
-// platform that carries server, ONNX Runtime and model.
+// Builds two VSIX files in target/vscode/: a small one that looks for the server, and one for this
+// platform that contains the server, ONNX Runtime and the model.
 
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
@@ -49,13 +49,13 @@ pack(`interline-${manifest.version}`);
 
 run('cargo', ['build', '--release', '--locked', '--quiet'], { cwd: root });
 const server = path.join(root, 'target/release', exe);
-// It fetches the runtime into a cache of its own, where nothing else lies, and checks its hash.
+// This downloads the runtime into a cache that holds nothing else, and checks its hash.
 const cache = path.join(out, 'cache');
 run(server, ['doctor'], { env: { ...process.env, INTERLINE_CACHE_DIR: cache } });
 copy(server, `server/${exe}`);
 const runtimes = fs.readdirSync(cache);
 if (runtimes.length !== 1) {
-  throw new Error(`${cache} holds ${runtimes}, not one runtime; remove it and package again`);
+  throw new Error(`${cache} holds ${runtimes} instead of one runtime; remove it and package again`);
 }
 copy(path.join(cache, runtimes[0]), 'server');
 copy(path.join(root, 'models/smollm2-135m-fim'), 'server/models/smollm2-135m-fim');

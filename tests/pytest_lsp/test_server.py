@@ -1,4 +1,4 @@
-"""The server as a client sees it that nobody here wrote: pytest-lsp, over standard input and output."""
+"""The server as an independent client sees it: pytest-lsp, over standard input and output."""
 
 import asyncio
 import os
@@ -34,19 +34,19 @@ async def client(lsp_client: LanguageClient):
         lsp_client.told.set()
 
     capabilities = client_capabilities("visual_studio_code")
-    # None of the capabilities that pytest-lsp brings is of a client with inline completion.
+    # None of pytest-lsp's client capabilities include inline completion.
     capabilities.text_document.inline_completion = types.InlineCompletionClientCapabilities()
     result = await lsp_client.initialize_session(types.InitializeParams(capabilities=capabilities))
     lsp_client.initialize_result = result
     await status(lsp_client, lambda status: status.message.endswith("is ready"))
     yield
     await lsp_client.shutdown_session()
-    # `exit` ends the server although its standard input is open.
+    # The server stops on `exit`, although its standard input is still open.
     assert lsp_client._server.returncode == 0
 
 
 async def status(client, wanted):
-    """Waits until the last status is as wanted, and says what it is."""
+    """Waits until the last status satisfies `wanted`, and returns it."""
     async with asyncio.timeout(120):
         while not (client.statuses and wanted(client.statuses[-1])):
             assert client.statuses[-1:] == [] or client.statuses[-1].kind != "Error", client.statuses
@@ -56,7 +56,7 @@ async def status(client, wanted):
 
 
 class Document:
-    """An open document, typed into at its end."""
+    """An open document. Text is typed at its end."""
 
     def __init__(self, client, uri=URI, text=TEXT, language="python"):
         self.client, self.uri, self.text, self.version = client, uri, text, 1
@@ -91,12 +91,12 @@ class Document:
 
 
 async def why(client, count=1):
-    """The records of the last requests, the last first."""
+    """The records of the latest requests, newest first."""
     params = types.ExecuteCommandParams(command="interline.why", arguments=[count])
     return await client.workspace_execute_command_async(params)
 
 
-async def test_what_it_announces(client):
+async def test_the_server_announces_its_capabilities(client):
     capabilities = client.initialize_result.capabilities
     assert capabilities.inline_completion_provider is not None
     assert capabilities.completion_provider is not None
@@ -104,7 +104,7 @@ async def test_what_it_announces(client):
     assert client.initialize_result.server_info.name == "interline"
 
 
-async def test_types_and_asks(client):
+async def test_completes_while_typing(client):
     document = Document(client)
     for character in "self.wid":
         document.type(character)
@@ -117,7 +117,7 @@ async def test_types_and_asks(client):
     assert record["reused"] > 0 or "typed through" in record["message"], record
 
 
-async def test_asks_for_the_menu(client):
+async def test_completes_in_the_menu(client):
     document = Document(client)
     document.type("self.wi")
     answer = await client.text_document_completion_async(
@@ -132,7 +132,7 @@ async def test_asks_for_the_menu(client):
     assert item.text_edit.new_text.startswith("width"), item
 
 
-async def test_cancels(client):
+async def test_a_cancelled_request_frees_the_model(client):
     document = Document(client, text=TEXT * 40)
     asked = document.ask(types.InlineCompletionTriggerKind.Invoked)
     task = asyncio.ensure_future(asked)
@@ -144,12 +144,12 @@ async def test_cancels(client):
         raise AssertionError("a cancelled request was answered")
     except (JsonRpcException, asyncio.CancelledError) as error:
         assert getattr(error, "code", REQUEST_CANCELLED) == REQUEST_CANCELLED
-    # The model is free at once, and the server lives on.
+    # The model is free at once, and the server keeps running.
     document.type("self.wid")
     assert (await document.ask()).items
 
 
-async def test_the_last_of_a_burst_is_answered(client):
+async def test_only_the_last_request_of_a_burst_is_answered(client):
     document = Document(client, text=TEXT * 10)
     asked = []
     for character in "self.wid":
@@ -178,7 +178,7 @@ async def test_events_are_recorded(client):
     assert record["message"].endswith(", taken"), record
 
 
-async def test_a_secret_file_is_left_alone(client):
+async def test_a_file_with_secrets_is_not_completed(client):
     document = Document(client, uri="file:///project/.env", text="PASSWORD=", language="dotenv")
     assert not (await document.ask()).items
     inactive = await status(client, lambda status: status.kind == "Inactive")
@@ -187,7 +187,7 @@ async def test_a_secret_file_is_left_alone(client):
     assert (record["reused"], record["computed"]) == (0, 0)
 
 
-async def test_a_closed_document_has_nothing(client):
+async def test_a_closed_document_gets_no_completions(client):
     document = Document(client)
     document.close()
     document.type("x")

@@ -5,7 +5,7 @@ local server = require('interline.server')
 return {
   cmd = { server.executable() },
   root_dir = function(bufnr, on_dir)
-    -- Neither a buffer without a name, nor what other plugins show: `fugitive://`, `oil://`.
+    -- Not for buffers without a name, nor for those of other plugins: `fugitive://`, `oil://`.
     local name = vim.api.nvim_buf_get_name(bufnr)
     if name ~= '' and not name:match('^%a[%w+.-]+://') and server.may_start() then
       on_dir(vim.fs.root(bufnr, '.git'))

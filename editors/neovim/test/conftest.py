@@ -1,4 +1,4 @@
-"""A Neovim with the plugin, the real server and the real model, driven by keys as a user drives it."""
+"""Neovim with the plugin, the real server and the real model, driven by key presses as a user would."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ USE_PLUGIN = f"vim.opt.runtimepath:prepend('{PLUGIN}')\n"
 
 
 def scripted(*arguments):
-    """A configuration with the scripted server in the place of the real one."""
+    """A configuration with the scripted server instead of the real one."""
     cmd = ", ".join(f"'{argument}'" for argument in (sys.executable, SCRIPTED, *arguments))
     return f"vim.lsp.config('interline', {{ cmd = {{ {cmd} }} }})\n"
 
@@ -35,24 +35,24 @@ def nvim_binary(version):
 
 
 def until(found, seconds=20):
-    """Waits until `found` answers something true, and answers it."""
+    """Waits until `found` returns something truthy, and returns it."""
     deadline = time.monotonic() + seconds
     while True:
         value = found()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain, the last answer was {value!r}"
+        assert time.monotonic() < deadline, f"waited {seconds} s, and the last value was {value!r}"
         time.sleep(0.01)
 
 
 class Editor:
-    """One Neovim. `nvim` is its connection; the methods say what a user does and sees."""
+    """One Neovim. `nvim` is the connection to it; the methods are what a user does and sees."""
 
     NAMESPACE = "interline"
 
     def __init__(self, version, folder, env, setup="", plugin=USE_PLUGIN):
         self.version, self.folder = version, folder
-        # What is said is kept: as a message it would wait for a key where it takes more than a line.
+        # Messages are collected: shown on the screen, a long one would wait for a key.
         hear = "_G.heard = {}; vim.notify = function(text) table.insert(_G.heard, text) end; "
         hear += "vim.api.nvim_echo = function(parts) table.insert(_G.heard, parts[1][1]) end\n"
         init = folder / "init.lua"
@@ -111,14 +111,14 @@ class Editor:
         return self.nvim.api.buf_get_extmarks(buffer, namespace, 0, -1, {"details": True})
 
     def ghost(self):
-        """The ghost text as it is drawn, without the count of candidates."""
+        """The ghost text as drawn, without the number of the candidate."""
         marks = self.extmarks()
         if not marks:
             return ""
         assert len(marks) == 1
         _, row, col, details = marks[0]
         assert details["virt_text_pos"] == "inline"
-        assert [row + 1, col] == self.nvim.api.win_get_cursor(0), "it stands at the cursor"
+        assert [row + 1, col] == self.nvim.api.win_get_cursor(0), "ghost text must be at the cursor"
         lines = ["".join(text for text, group in details["virt_text"] if group == "InterlineGhost")]
         lines += ["".join(text for text, _ in line) for line in details.get("virt_lines", [])]
         return "\n".join(lines)
@@ -129,7 +129,7 @@ class Editor:
         return self.ghost()
 
     def idle(self):
-        """Whether no request is open."""
+        """Whether all requests have been answered."""
         return self.lua("return next(require('interline.server').client(0).requests) == nil")
 
     def buffer(self):
@@ -142,7 +142,7 @@ class Editor:
             assert self.buffer() == text
 
     def see_typed(self, text):
-        """Waits until the text before the cursor ends so."""
+        """Waits until the text before the cursor ends with `text`."""
         def before():
             col = self.nvim.api.win_get_cursor(0)[1]
             return self.nvim.current.line.encode()[:col].decode()
@@ -161,12 +161,12 @@ class Editor:
         return int(subprocess.check_output(["pgrep", "-P", str(self.nvim.funcs.getpid())]).split()[0])
 
     def check_errors(self):
-        """Nothing the user does may show an error of Lua."""
+        """Fails if any error was shown, such as an error in Lua."""
         messages = self.nvim.funcs.execute("messages")
         assert "rror" not in messages, messages
 
     def clean(self):
-        """Back to an empty editor; the server goes on."""
+        """Returns to an empty editor. The server keeps running."""
         self.keys("<C-\\><C-n>")
         until(lambda: self.mode() == "n")
         self.check_errors()
@@ -188,7 +188,7 @@ def version(request):
 
 @pytest.fixture(scope="session")
 def env(tmp_path_factory):
-    """Nothing of the machine's own configuration; the runtime's cache is shared, to fetch it once."""
+    """Hides the machine's own configuration. The runtime's cache is shared, so that it is downloaded once."""
     home = tmp_path_factory.mktemp("home")
     folders = {f"XDG_{name}_HOME": str(home / name) for name in ("CONFIG", "STATE", "DATA")}
     return folders | {"INTERLINE_SERVER": str(SERVER)}
@@ -196,7 +196,7 @@ def env(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shared(version, tmp_path_factory, env):
-    """One editor for many tests, because a start of the server loads the model."""
+    """One editor for many tests, because every start of the server loads the model."""
     editor = Editor(version, tmp_path_factory.mktemp("shared"), env)
     yield editor
     editor.close()
@@ -211,7 +211,7 @@ def editor(shared, tmp_path):
 
 @pytest.fixture
 def start(version, tmp_path, env):
-    """Starts editors of the test's own, and ends them."""
+    """Starts editors for one test, and closes them afterwards."""
     editors = []
 
     def start(setup="", **more):

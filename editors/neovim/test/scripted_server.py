@@ -1,6 +1,6 @@
 """A language server that does one thing: `silent`, `crash`, or `translate FILE`.
 
-The last one announces the task `translate` and writes what it is asked to do to a file.
+With `translate`, it announces that task and writes the requests for it to FILE.
 """
 
 import json

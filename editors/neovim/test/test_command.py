@@ -1,4 +1,4 @@
-"""`:Interline`, `:checkhealth interline`, the help, and what is loaded when."""
+"""`:Interline`, `:checkhealth interline`, the help, and what is loaded at startup."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def test_subcommands_are_offered(editor):
     assert "expected one of disable, document, enable" in editor.hear("nonsense")
 
 
-def test_status_and_why_say_what_happened(editor):
+def test_status_and_why_show_the_latest_requests(editor):
     editor.open(AREA)
     editor.see_ghost()
     editor.interline("status")
@@ -33,7 +33,7 @@ def test_status_and_why_say_what_happened(editor):
     assert "ms; prompt:" in editor.hear("The latest requests")
 
 
-def test_a_file_with_secrets_is_inactive_and_says_why(editor):
+def test_a_file_with_secrets_shows_as_inactive_with_the_reason(editor):
     editor.open("PASSWORD=$0\n", name=".env")
     status = until(lambda: editor.status()["kind"] == "Inactive" and editor.status())
     assert ".env" in status["message"]
@@ -42,7 +42,7 @@ def test_a_file_with_secrets_is_inactive_and_says_why(editor):
     editor.hear(status["message"])
 
 
-def test_the_status_is_that_of_the_buffer_at_hand(editor):
+def test_the_status_follows_the_current_buffer(editor):
     editor.open("PASSWORD=$0\n", name=".env")
     editor.keys("<Esc>")
     for name, kind in (("a.py", "Normal"), (".env", "Inactive"), ("a.py", "Normal")):
@@ -51,11 +51,11 @@ def test_the_status_is_that_of_the_buffer_at_hand(editor):
 
 
 @pytest.mark.parametrize("scope", ["buffer", "language", "everywhere"])
-def test_it_is_switched_off_and_on(editor, scope):
+def test_completion_is_switched_off_and_on(editor, scope):
     editor.open(AREA)
     ghost = editor.see_ghost()
     editor.interline(f"disable {scope}")
-    # The new setting holds for the next request.
+    # The new setting applies to the next request.
     editor.keys("<Esc>A")
     until(lambda: editor.mode() == "i")
     if scope == "buffer":
@@ -82,7 +82,7 @@ def test_restart_starts_another_process(editor):
     until(lambda: editor.ghost() == ghost)
 
 
-def test_model_names_the_model_and_takes_another(editor):
+def test_model_shows_the_model_and_refuses_a_folder_without_one(editor):
     editor.edit(editor.folder / "a.py")
     editor.interline("model")
     editor.hear("the default model")
@@ -90,21 +90,21 @@ def test_model_names_the_model_and_takes_another(editor):
     editor.hear("it has no model.toml")
 
 
-def test_log_shows_the_log(editor):
+def test_log_opens_the_log(editor):
     editor.edit(editor.folder / "a.py")
     editor.interline("log")
     assert editor.nvim.current.buffer.name.endswith("lsp.log")
 
 
-def test_health_is_clean(editor):
+def test_checkhealth_finds_no_problems(editor):
     editor.edit(editor.folder / "a.py")
     editor.nvim.command("checkhealth interline")
-    report = until(lambda: "the server runs" in editor.buffer() and editor.buffer())
+    report = until(lambda: "the server is running" in editor.buffer() and editor.buffer())
     assert "ERROR" not in report and "WARNING" not in report, report
     assert "OK interline " in report, report
 
 
-def test_tasks_that_the_server_announces_are_subcommands(start):
+def test_announced_tasks_are_subcommands(start):
     editor = start()
     asked = editor.folder / "asked.json"
     editor.lua(scripted("translate", asked))
@@ -133,7 +133,7 @@ def test_tasks_that_the_server_announces_are_subcommands(start):
 FUNCTION = "def area(width, height):\n    return width * height\n"
 
 
-def test_a_task_opens_what_it_has_written(editor):
+def test_a_task_opens_the_text_that_it_has_written(editor):
     editor.open("$0" + FUNCTION)
     editor.interline("translate rust")
     written = until(lambda: editor.nvim.current.buffer.options["filetype"] == "rust" and editor.buffer())
@@ -142,7 +142,7 @@ def test_a_task_opens_what_it_has_written(editor):
     assert editor.buffer() == FUNCTION.rstrip("\n")
 
 
-def test_a_task_changes_the_buffer_and_undo_takes_it_back(editor):
+def test_a_task_changes_the_buffer_and_undo_reverts_it(editor):
     editor.open("$0" + FUNCTION)
     editor.interline("document")
     documented = until(lambda: editor.buffer() != FUNCTION.rstrip("\n") and editor.buffer())
@@ -161,7 +161,7 @@ def test_a_task_changes_the_buffer_and_undo_takes_it_back(editor):
         ("generate a function that adds two numbers", "python", r"def "),
     ],
 )
-def test_a_task_answers_in_a_window_of_its_own(editor, task, filetype, pattern):
+def test_a_task_answers_in_its_own_window(editor, task, filetype, pattern):
     editor.open("$0" + FUNCTION)
     editor.interline(task)
     until(lambda: not editor.nvim.current.buffer.name)
@@ -179,7 +179,7 @@ def test_code_is_generated_from_the_comment_at_the_cursor(editor):
     assert editor.buffer() == comment
 
 
-def test_what_the_diagnostics_say_is_mended(editor):
+def test_code_is_fixed_from_its_diagnostics(editor):
     wrong = FUNCTION.replace("* height", "* heigth")
     editor.open(wrong.replace("    ", "    $0"))
     found = "{ lnum = 1, col = 19, message = \"undefined name 'heigth'\" }"
@@ -189,10 +189,10 @@ def test_what_the_diagnostics_say_is_mended(editor):
 
 
 @pytest.mark.parametrize("choice", ["Run them", None])
-def test_programs_run_only_with_leave(editor, choice):
+def test_programs_run_only_with_permission(editor, choice):
     problem = (EXAMPLES / "double.py").read_text()
     editor.open("$0" + problem, "double.py")
-    # Stands for the user at the menu of messages.
+    # Answers the question in place of the user.
     editor.lua(
         """local choice = ...
         vim.ui.select = function(items, options, done)
@@ -217,7 +217,7 @@ def test_programs_run_only_with_leave(editor, choice):
         assert "drawn" not in editor.heard()
 
 
-def test_what_a_task_cannot_do_is_said(editor):
+def test_a_task_that_cannot_be_done_says_why(editor):
     editor.open("x = $01\n")
     editor.interline("translate Klingon")
     assert "known are Python" in editor.hear("Klingon")
@@ -226,7 +226,7 @@ def test_what_a_task_cannot_do_is_said(editor):
 
 
 def test_nothing_is_loaded_before_the_first_file(version, tmp_path, env):
-    """Nor does the plugin change the start in another way: the server is not running."""
+    """The plugin prints nothing at startup either, and does not start the server."""
     init = tmp_path / "init.lua"
     init.write_text(USE_PLUGIN)
     show = "lua for name in pairs(package.loaded) do if name:find('^interline') then print(name) end end"
@@ -235,7 +235,7 @@ def test_nothing_is_loaded_before_the_first_file(version, tmp_path, env):
     assert ran.stdout + ran.stderr == ""
 
 
-def test_the_help_has_all_its_tags(version, tmp_path):
+def test_the_help_defines_all_tags_in_use(version, tmp_path):
     doc = tmp_path / "doc"
     doc.mkdir()
     (doc / "interline.txt").write_text((PLUGIN / "doc" / "interline.txt").read_text())

@@ -1,4 +1,4 @@
-"""Ghost text: seen, taken, put away, and never in the way."""
+"""Ghost text: shown, accepted, dismissed, and never in the way."""
 
 import random
 import re
@@ -30,20 +30,20 @@ class Rectangle {
 """
 
 PLACES = {
-    "at a line's end": ("a.py", AREA),
+    "at the end of a line": ("a.py", AREA),
     "in the middle of a line": ("a.py", CLASS + "    def area(self):\n        return self.$0 * 2\n"),
     "before a closing bracket": ("a.py", CLASS + "print(Rectangle($0))\n"),
-    "behind wide characters": ("a.py", CLASS + '    def area(self):\n        name = "😀é"; return $0\n'),
-    "in the last line, without an end": ("a.py", AREA.removesuffix("\n")),
+    "after wide characters": ("a.py", CLASS + '    def area(self):\n        name = "😀é"; return $0\n'),
+    "in a last line without a line break": ("a.py", AREA.removesuffix("\n")),
     "with carriage returns": ("a.py", AREA.replace("\n", "\r\n")),
-    "with them before a bracket": ("a.py", (CLASS + "print(Rectangle($0))\n").replace("\n", "\r\n")),
+    "with carriage returns before a bracket": ("a.py", (CLASS + "print(Rectangle($0))\n").replace("\n", "\r\n")),
     "in Rust": ("a.rs", RUST),
     "in TypeScript": ("a.ts", TYPESCRIPT),
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_shown_is_what_is_taken(editor, place):
+def test_the_text_that_is_accepted_is_the_text_that_was_shown(editor, place):
     name, text = PLACES[place]
     path = editor.open(text, name)
     ghost = editor.see_ghost()
@@ -55,7 +55,7 @@ def test_what_is_shown_is_what_is_taken(editor, place):
     until(lambda: editor.mode() == "n")
     assert editor.extmarks() == []
     ending = "\r\n" if "\r" in text else "\n"
-    # Neovim does not tell of the end it gives to the last line on the disk.
+    # Neovim does not report the line break that it adds to the last line on disk.
     assert editor.server_text() == taken.replace("\n", ending)
     editor.nvim.command("write")
     on_disk = taken.removesuffix("\n") + "\n"
@@ -63,8 +63,8 @@ def test_what_is_shown_is_what_is_taken(editor, place):
     assert path.read_bytes().decode() == on_disk
 
 
-def test_options_that_change_what_is_typed_leave_it_alone(editor):
-    """An indent that comes by itself, lines that break by themselves."""
+def test_options_that_change_typed_text_do_not_change_accepted_text(editor):
+    """Automatic indentation and automatic line breaks."""
     editor.open(CLASS + "$0\n")
     editor.nvim.command("setlocal autoindent textwidth=20 formatoptions+=t indentexpr=")
     editor.keys("    def area(self):<CR>    return ")
@@ -78,7 +78,7 @@ def test_options_that_change_what_is_typed_leave_it_alone(editor):
     assert editor.buffer() == base + ghost
 
 
-def test_undo_takes_back_what_was_taken_and_nothing_else(editor):
+def test_undo_removes_what_was_accepted_and_nothing_else(editor):
     text = AREA.replace("return $0", "$0")
     editor.open(text)
     editor.keys("return ")
@@ -95,15 +95,15 @@ def test_undo_takes_back_what_was_taken_and_nothing_else(editor):
     editor.see_buffer(typed + ghost)
 
 
-def test_a_word_and_a_line_of_it(editor):
+def test_accepting_the_next_word_and_the_next_lines(editor):
     editor.open(CLASS + "    def $0\n")
-    # By hand it is longer.
+    # An invoked completion is longer.
     editor.keys("<M-Bslash>")
     until(lambda: editor.idle() and "\n" in editor.ghost())
     base, ghost = editor.buffer(), editor.ghost()
     word = re.match(r"\w+", ghost)[0]
     first_line, second_line = ghost.split("\n")[:2]
-    # A line end is taken with the line behind it.
+    # At the end of a line, the line break is accepted together with the next line.
     for keys, taken in [
         ("<M-Right>", word),
         ("<M-C-Right>", first_line),
@@ -114,7 +114,7 @@ def test_a_word_and_a_line_of_it(editor):
         until(lambda: editor.idle() and editor.ghost() == ghost.removeprefix(taken))
 
 
-def test_candidates_go_round(editor):
+def test_candidates_wrap_around(editor):
     editor.open(CLASS + "    def scale(self, $0):\n")
     first = editor.see_ghost()
     editor.keys("<M-]>")
@@ -128,7 +128,7 @@ def test_candidates_go_round(editor):
     editor.see_buffer((CLASS + f"    def scale(self, {second}):\n").removesuffix("\n"))
 
 
-def test_dismissed_it_stays_away(editor):
+def test_dismissed_ghost_text_stays_away(editor):
     editor.open(AREA)
     editor.nvim.command("setlocal noexpandtab softtabstop=0")
     editor.see_ghost()
@@ -138,7 +138,7 @@ def test_dismissed_it_stays_away(editor):
     editor.see_typed("return \t")
 
 
-def test_typing_through_keeps_it(editor):
+def test_typing_through_ghost_text_keeps_it(editor):
     editor.open(AREA)
     ghost = editor.see_ghost()
     for typed in range(1, 4):
@@ -147,7 +147,7 @@ def test_typing_through_keeps_it(editor):
         until(lambda: editor.ghost() == ghost[typed:])
 
 
-def test_keys_faster_than_any_answer_take_nothing_that_does_not_fit(editor):
+def test_fast_keys_accept_nothing_that_does_not_fit(editor):
     editor.open(AREA)
     editor.nvim.command("setlocal noexpandtab softtabstop=0")
     editor.see_ghost()
@@ -164,7 +164,7 @@ def test_deleting_leaves_no_debris(editor):
     assert editor.buffer() == AREA.replace("        return $0\n", "")
 
 
-# What the user does with ghost text before the eyes, and the mode it leads to.
+# What the user does while ghost text is shown, and the mode afterwards.
 ELSEWHERE = {
     "normal mode": ("<Esc>", "n"),
     "one command": ("<C-o>", "niI"),
@@ -172,12 +172,12 @@ ELSEWHERE = {
     "another buffer": ("<Cmd>new<CR>", "i"),
     "the command line's window": ("<Esc>q:", "n"),
     "beyond the text": ("<Cmd>set virtualedit=all<CR><Right>", "i"),
-    "a buffer that is not to be changed": ("<Cmd>setlocal nomodifiable<CR><Left>", "i"),
+    "a buffer that is not modifiable": ("<Cmd>setlocal nomodifiable<CR><Left>", "i"),
 }
 
 
 @pytest.mark.parametrize("place", ELSEWHERE)
-def test_it_is_only_shown_where_it_can_be_taken(editor, place):
+def test_ghost_text_is_shown_only_where_it_can_be_accepted(editor, place):
     keys, mode = ELSEWHERE[place]
     editor.open(AREA)
     editor.see_ghost()
@@ -190,21 +190,21 @@ def test_it_is_only_shown_where_it_can_be_taken(editor, place):
     editor.nvim.command("set virtualedit=")
 
 
-def test_recorded_keys_do_the_same_again(editor):
+def test_a_macro_repeats_what_was_typed(editor):
     editor.open(AREA)
     editor.nvim.command("setlocal noexpandtab softtabstop=0")
     editor.keys("<Esc>qqox<Tab>y<Esc>q@q")
     until(lambda: [line.lstrip() for line in editor.nvim.current.buffer[-2:]] == ["x\ty", "x\ty"])
 
 
-def test_the_menu_has_it_too(editor):
+def test_the_menu_has_the_completion_too(editor):
     path = editor.open(AREA)
     until(editor.idle)
     editor.nvim.command("set completeopt=menuone,noinsert")
     editor.keys("<C-x><C-o>")
     items = until(lambda: editor.nvim.funcs.complete_info(["items"])["items"])
     assert editor.nvim.funcs.complete_info(["selected"])["selected"] == 0
-    # Beside an item that is selected there is no ghost text.
+    # While an item is selected, there is no ghost text.
     until(lambda: editor.idle() and not editor.extmarks())
     editor.keys("<C-y>")
     editor.see_buffer(AREA.replace("$0\n", items[0]["word"]))
@@ -214,7 +214,7 @@ def test_the_menu_has_it_too(editor):
     assert path.read_text() == editor.server_text() == AREA.replace("$0", items[0]["word"])
 
 
-def test_the_menu_put_away_leaves_it(editor):
+def test_ghost_text_returns_when_the_menu_is_closed(editor):
     editor.open(AREA)
     ghost = editor.see_ghost()
     editor.nvim.command("set completeopt=menuone,noinsert")
@@ -224,7 +224,7 @@ def test_the_menu_put_away_leaves_it(editor):
     until(lambda: editor.ghost() == ghost)
 
 
-def test_the_menu_that_comes_by_itself(start):
+def test_automatic_completion_in_the_menu(start):
     editor = start("""
         vim.api.nvim_create_autocmd('LspAttach', { callback = function(event)
           vim.lsp.completion.enable(true, event.data.client_id, event.buf)
@@ -246,7 +246,7 @@ KEYS = ["a", "self", "(", ")", " ", '"', "é", "😀", "def f", ":", "=", ".", "
 
 
 @pytest.mark.parametrize(("seed", "file_format"), [(0, "unix"), (1, "dos")])
-def test_after_200_random_keys_editor_and_server_agree(editor, seed, file_format):
+def test_editor_and_server_have_the_same_text_after_200_random_keys(editor, seed, file_format):
     editor.edit(editor.folder / "random.py")
     editor.nvim.command(f"setlocal shiftwidth=4 fileformat={file_format}")
     draw = random.Random(seed)
@@ -254,10 +254,10 @@ def test_after_200_random_keys_editor_and_server_agree(editor, seed, file_format
     until(lambda: editor.mode() == "i")
     for _ in range(20):
         editor.keys("".join(draw.choice(KEYS) for _ in range(10)))
-        # Now and then a person looks at what is there.
+        # Pause now and then, as a person does.
         if draw.random() < 0.2:
             until(editor.idle)
-    # The last key that is seen to have worked; insert mode is left in the middle too.
+    # This shows that all keys have been handled. The random keys may have left insert mode too.
     editor.keys("<Esc><Esc>:let b:typed = 1<CR>")
     until(lambda: "typed" in editor.nvim.funcs.getbufvar("", ""))
     until(editor.idle)

@@ -1,10 +1,10 @@
-"""Neovim 0.12 by itself, as the repository's README has it, without the plugin."""
+"""Neovim 0.12 without the plugin, set up with the snippet in the README."""
 
 import pytest
 from conftest import CLASS, ROOT, SERVER, Editor, until
 
 PLACES = {
-    "at a line's end": CLASS + "    def area(self):\n        return $0\n",
+    "at the end of a line": CLASS + "    def area(self):\n        return $0\n",
     "in the middle of a line": CLASS + "    def area(self):\n        return self.$0 * 2\n",
     "before a closing bracket": CLASS + "print(Rectangle($0))\n",
     "with carriage returns": (CLASS + "print(Rectangle($0))\n").replace("\n", "\r\n"),
@@ -12,7 +12,7 @@ PLACES = {
 
 
 class Native(Editor):
-    """Sees Neovim's own ghost text."""
+    """Reads Neovim's own ghost text."""
 
     NAMESPACE = "nvim.lsp.inline_completion"
 
@@ -21,7 +21,7 @@ class Native(Editor):
         until(lambda: self.lua("return _G.status and not _G.status.busy"))
 
     def screen_line(self):
-        """The cursor's line as it is drawn."""
+        """The cursor's line as drawn."""
         row = self.nvim.funcs.screenrow()
         return self.lua("""
             vim.cmd.redraw()
@@ -45,7 +45,7 @@ def native(tmp_path_factory, env):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_ghost_text_is_seen_and_taken(native, place):
+def test_ghost_text_is_shown_and_accepted(native, place):
     text = PLACES[place]
     path = native.open(text)
 

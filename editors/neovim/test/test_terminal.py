@@ -1,4 +1,4 @@
-"""A Neovim in a terminal, as it is used."""
+"""Neovim in a terminal, as people use it."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from conftest import CLASS, USE_PLUGIN, nvim_binary, until
 
 @pytest.fixture
 def terminal():
-    """Runs a command of tmux, with a server of its own."""
+    """Runs tmux commands on a separate tmux server."""
     socket = f"interline-{os.getpid()}"
 
     def tmux(*arguments):
@@ -18,11 +18,11 @@ def terminal():
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     yield tmux
-    # It ends by itself with its last window, and may have done so.
+    # The tmux server exits with its last window, so it may be gone already.
     subprocess.run(["tmux", "-L", socket, "kill-server"], check=False, capture_output=True)
 
 
-def test_typed_seen_taken_and_written(version, tmp_path, env, terminal):
+def test_ghost_text_is_shown_accepted_and_saved(version, tmp_path, env, terminal):
     path, init = tmp_path / "a.py", tmp_path / "init.lua"
     path.write_text(CLASS + "    def area(self):\n")
     init.write_text(USE_PLUGIN + "vim.o.statusline = [[%{v:lua.require'interline'.status()}]]\n")

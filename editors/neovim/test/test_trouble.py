@@ -1,4 +1,4 @@
-"""What goes wrong, and what the user is told of it."""
+"""What can go wrong, and what the user is told."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ IMPATIENT = f"require('interline.server').patience = {PATIENCE}\n"
 
 
 def type_into(editor, name="a.py"):
-    """What a user does all the same."""
+    """Types as a user would, without any ghost text."""
     editor.nvim.command(f"edit {editor.folder / name}")
     editor.keys("ix = 1<CR><Tab><C-]><M-Right><M-]><Esc>:let b:typed = 1<CR>")
     until(lambda: "typed" in editor.nvim.funcs.getbufvar("", ""))
@@ -36,25 +36,25 @@ def test_a_server_that_is_missing_or_not_executable_is_named_once(start, tmp_pat
     until(lambda: "is missing or not executable" in editor.buffer() and "ERROR" in editor.buffer())
 
 
-def test_a_server_that_crashes_at_once_is_left_alone_after_some_tries(start):
+def test_a_server_that_crashes_at_once_is_given_up_after_some_restarts(start):
     editor = start(IMPATIENT + scripted("crash"))
     type_into(editor)
-    editor.hear("has ended 4 times, now with exit code 3, and is left alone")
-    assert editor.heard().count("it starts again") == 3
-    # Another file is no reason to try again.
+    editor.hear("has stopped 4 times, most recently with exit code 3, and will not be restarted")
+    assert editor.heard().count("it will restart") == 3
+    # Opening another file does not start it again.
     type_into(editor, "b.py")
     editor.interline("status")
-    editor.hear("the server keeps ending with exit code 3")
-    assert editor.heard().count("left alone") == 1
+    editor.hear("the server keeps stopping with exit code 3")
+    assert editor.heard().count("will not be restarted") == 1
 
 
-def test_a_server_that_is_killed_comes_back(start):
+def test_a_killed_server_is_restarted(start):
     editor = start(IMPATIENT)
     editor.open(AREA)
     ghost = editor.see_ghost()
     editor.keys("<Esc>")
     os.kill(editor.server_process(), signal.SIGKILL)
-    editor.hear("the server ended with signal 9; it starts again")
+    editor.hear("the server stopped with signal 9; it will restart")
     editor.ready()
     editor.keys("A")
     until(lambda: editor.ghost() == ghost)
@@ -72,7 +72,7 @@ def test_a_server_that_never_answers_is_reported_and_can_be_restarted(start):
     until(lambda: editor.heard().count("the server does not answer") == 3)
 
 
-def test_a_model_that_is_not_there_is_named_with_the_remedy(start):
+def test_a_missing_model_is_reported_with_its_folder(start):
     editor = start("vim.lsp.config('interline', { settings = { interline = { model = '/nowhere' } } })\n")
     type_into(editor)
     until(lambda: editor.status() and editor.status()["kind"] == "Error")
@@ -85,13 +85,13 @@ def test_a_model_that_is_not_there_is_named_with_the_remedy(start):
     until(lambda: "/nowhere" in editor.buffer() and "ERROR" in editor.buffer())
 
 
-def test_a_file_of_5_megabytes_does_not_hold_up_the_keys(editor, capsys):
+def test_a_file_of_5_megabytes_does_not_delay_typing(editor, capsys):
     lines = [f"value_{number} = compute({number}) + other_{number % 7}\n" for number in range(130_000)]
     text = "".join(lines)
     assert len(text) > 5_000_000
     path = editor.folder / "big.py"
     path.write_text(text)
-    # What the editor itself does with such a file is not the question.
+    # The editor's own work on such a file is not the subject here.
     editor.nvim.command("syntax off")
     editor.edit(path)
     editor.keys("60000Go")
@@ -108,11 +108,11 @@ def test_a_file_of_5_megabytes_does_not_hold_up_the_keys(editor, capsys):
     with capsys.disabled():
         median, worst = sorted(times)[15] * 1000, max(times) * 1000
         print(f"\n{editor.version}: a key in 5 MB, median {median:.0f} ms, worst {worst:.0f} ms")
-    # A tenth of a second is felt; a shared machine gets ten times as much.
+    # People notice a tenth of a second; on a shared machine, allow ten times as much.
     assert median < 1000
 
 
-def test_a_file_that_is_only_to_be_read(editor):
+def test_ghost_text_is_accepted_in_a_read_only_file(editor):
     path = editor.folder / "a.py"
     path.write_text(AREA.replace("$0", ""))
     path.chmod(0o444)
@@ -127,13 +127,13 @@ def test_a_file_that_is_only_to_be_read(editor):
 
 @pytest.mark.parametrize("virtual", ["enew | setfiletype python", "edit fugitive:///a/.git//0/a.py",
                                      "new | set buftype=nofile | setfiletype python"])
-def test_what_is_no_file_is_left_alone(editor, virtual):
+def test_buffers_that_are_not_files_are_left_alone(editor, virtual):
     editor.edit(editor.folder / "a.py")
     editor.nvim.command(virtual)
     assert editor.nvim.current.buffer.options["filetype"] == "python"
     editor.keys("idef f():<CR><Tab><C-]><M-]>")
     until(lambda: editor.buffer().startswith("def f():\n"))
-    # A file opened later is attached; were these to be, they would be by then.
+    # A file that is opened later is attached by now, so these buffers would be attached too.
     buffer = editor.nvim.current.buffer.number
     editor.keys("<Esc>")
     until(lambda: editor.mode() == "n")
@@ -142,7 +142,7 @@ def test_what_is_no_file_is_left_alone(editor, virtual):
     assert editor.lua("return vim.lsp.get_clients({ bufnr = ... })", buffer) == []
 
 
-def test_two_editors_on_one_folder(start, tmp_path):
+def test_two_editors_in_the_same_folder_run_two_servers(start, tmp_path):
     editors = [start(), start()]
     for editor in editors:
         editor.folder = tmp_path

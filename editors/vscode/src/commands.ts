@@ -1,4 +1,4 @@
-/** The commands of the palette, and the menu of the status bar's item. */
+/** The commands in the palette, and the menu of the status bar item. */
 
 import * as path from 'node:path';
 import * as vscode from 'vscode';
@@ -8,7 +8,7 @@ import { change, setting } from './settings';
 import type { Record } from './status';
 import type { SwitchedOff } from './switched_off';
 
-/** Registers the commands. Each asks what it needs, and says what is wrong. */
+/** Registers the commands. Each one asks for the input it needs and reports its errors. */
 export function register(server: Server, files: SwitchedOff, log: vscode.LogOutputChannel): vscode.Disposable[] {
   const commands: { [name: string]: () => Promise<void> | void } = {
     menu,
@@ -61,14 +61,14 @@ async function menu(): Promise<void> {
 async function showWhy(server: Server): Promise<void> {
   const records = await server.records(20);
   if (records.length === 0) {
-    throw new Error('nothing was asked yet');
+    throw new Error('nothing has been requested yet');
   }
   const item = ({ message }: Record) => {
     const cost = message.lastIndexOf(' (');
     return { label: message.slice(0, cost), detail: message.slice(cost + 1) };
   };
   await vscode.window.showQuickPick(records.map(item), {
-    title: 'Interline: the latest requests, the last one first',
+    title: 'Interline: the latest requests, newest first',
     matchOnDetail: true,
   });
 }
@@ -97,7 +97,7 @@ async function chooseModel(): Promise<void> {
     }
     const manifest = vscode.Uri.file(path.join(folder, 'model.toml'));
     if (!(await vscode.workspace.fs.stat(manifest).then(() => true, () => false))) {
-      throw new Error(`${folder} is not the folder of a model: it has no model.toml`);
+      throw new Error(`${folder} is not a model folder: it has no model.toml`);
     }
   }
   await change<string>('model', () => folder ?? undefined);
@@ -113,12 +113,12 @@ async function runTask(server: Server, editor: vscode.TextEditor): Promise<void>
   }
   const words = await wordsFor(chosen.label, server);
   if (words) {
-    // The client has registered it; what comes of it is shown there, as of a code action's.
+    // The language client has registered this command. Its middleware shows the result, as for code actions.
     await vscode.commands.executeCommand(chosen.command, server.place(editor), ...words);
   }
 }
 
-/** What else a task must be told; nothing when the user leaves. */
+/** The further arguments of a task; `undefined` if the user cancels. */
 async function wordsFor(task: string, server: Server): Promise<string[] | undefined> {
   switch (task) {
     case 'translate': {
@@ -127,8 +127,8 @@ async function wordsFor(task: string, server: Server): Promise<string[] | undefi
     }
     case 'generate': {
       const prompt = await vscode.window.showInputBox({
-        title: 'Interline: what to write',
-        placeHolder: 'Empty: what the comment at the cursor says',
+        title: 'Interline: what to generate',
+        placeHolder: 'Leave empty to write what the comment at the cursor says',
       });
       return prompt === undefined ? undefined : prompt ? [prompt] : [];
     }

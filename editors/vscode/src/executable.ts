@@ -1,9 +1,9 @@
-/** Where the server's executable is. */
+/** Finds the server's executable. */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
-/** An executable, and which of the places it was found in. */
+/** An executable, and where it was found. */
 export interface Executable {
   path: string;
   source: string;
@@ -13,10 +13,10 @@ const NAME = process.platform === 'win32' ? 'interline.exe' : 'interline';
 
 /**
  * Finds the executable: `INTERLINE_SERVER`, then the setting, then the one that comes with the
- * extension, then the path. One that was named but is not there is an error, not a reason to take
- * another one.
+ * extension, then the path. If an executable was named but does not exist, that is an error, not a
+ * reason to use another one.
  *
- * @throws Error that says what is not there, and what to do about it
+ * @throws Error that says what is missing and what to do about it
  */
 export function findExecutable(extensionPath: string, setting: string | null): Executable {
   const named: [string | null | undefined, string][] = [
@@ -36,12 +36,12 @@ export function findExecutable(extensionPath: string, setting: string | null): E
   if (!problemWith(bundled)) {
     return { path: bundled, source: 'the extension' };
   }
-  // Relative entries would let the folder that happens to be open choose the program.
+  // With relative entries, the folder that happens to be open could choose the program.
   const folders = (process.env['PATH'] ?? '').split(path.delimiter).filter(path.isAbsolute);
   const found = folders.map((folder) => path.join(folder, NAME)).find((file) => !problemWith(file));
   if (!found) {
     throw new Error(
-      'The server is not there: this build of the extension has none in it, and there is no ' +
+      'The server was not found: this build of the extension does not include it, and there is no ' +
         '`interline` on the path. Set interline.serverPath.',
     );
   }
@@ -57,7 +57,7 @@ function problemWith(file: string): string | undefined {
       return 'is not a file';
     }
   } catch {
-    // Nor is what cannot be looked at.
+    // It does not exist or cannot be read.
     return 'is not a file';
   }
   try {

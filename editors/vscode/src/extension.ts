@@ -1,4 +1,4 @@
-/** Interline in VS Code: the server does the work, this shows it. */
+/** Interline in VS Code: the server does the work, and the extension shows the results. */
 
 import * as vscode from 'vscode';
 
@@ -16,11 +16,11 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const files = new SwitchedOff(context.workspaceState, () => look());
   server = new Server(context.extension, log, status, (document) => files.has(document));
 
-  /** Shows the status of the document at hand. */
+  /** Shows the status for the active document. */
   const look = () => {
     const document = vscode.window.activeTextEditor?.document;
     if (document?.uri.scheme === 'output') {
-      // A panel beside the file.
+      // The output panel is not a file: keep the status of the file next to it.
       return;
     }
     status.switchOff(
@@ -48,7 +48,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     }),
   );
   look();
-  // Not awaited: an editor that waits for a server is a slow editor.
+  // Not awaited, so that the editor does not wait for the server.
   void server.restart();
 }
 

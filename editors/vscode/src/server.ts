@@ -1,4 +1,4 @@
-/** The server: its process, the client that speaks with it, and starting it again when it has crashed. */
+/** The server: its process, the client that talks to it, and restarts after crashes. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as os from 'node:os';
@@ -20,15 +20,16 @@ import { findExecutable } from './executable';
 import { SERVER_PATH, serverSettings, setting } from './settings';
 import type { Record, ServerStatus, Status } from './status';
 
-/** What is completed: files, and what will be files. Not output, diffs, or other views. */
+/** Documents with completions: files and unsaved new files, but not output, diffs or other views. */
 export const DOCUMENTS: DocumentSelector = [{ scheme: 'file' }, { scheme: 'untitled' }];
 
-/** Milliseconds before each new start after a crash; then it is given up. */
+/** Milliseconds before each restart after a crash. After the last one, there are no more restarts. */
 const BACKOFF = [500, 1000, 2000, 4000];
-/** Milliseconds after which a start counts as good, and after which one that says nothing is reported. */
+/** A server that has run for this many milliseconds started well, and earlier crashes no longer count. */
 const GOOD_START = 60_000;
+/** Milliseconds after which a server that has not answered is reported. */
 const SLOW_START = 15_000;
-/** Milliseconds that a process without a connection may live. */
+/** Milliseconds that a process has to exit once its connection is closed. */
 const LAST_WORDS = 1000;
 
 /** Commands of the server that are not tasks. */
@@ -38,18 +39,18 @@ const INTERNAL = ['interline.accept', 'interline.why', 'interline.documentText']
 interface Run {
   client: LanguageClient;
   child?: ChildProcess;
-  /** Whether it is meant to end, so that its end is no crash. */
+  /** Whether it is being stopped, so that its exit is not a crash. */
   ending: boolean;
 }
 
-/** What a task answers: a new text or none, and what the user should know. */
+/** The result of a task: new text, if any, and notes for the user. */
 interface TaskAnswer {
   text?: string;
   languageId?: string;
   notes: string[];
 }
 
-/** The client's own messages go to the log; what the user should know is said here, once. */
+/** Sends the client's own messages to the log only. `Server` reports to the user, once. */
 class QuietClient extends LanguageClient {
   override error(message: string, data?: unknown): void {
     super.error(message, data, false);
@@ -60,7 +61,7 @@ export class Server {
   private run: Run | undefined;
   private crashes = 0;
   private waiting: NodeJS.Timeout | undefined;
-  /** Only the latest restart may start: each stop outdates the restarts before it. */
+  /** Counts the stops. Only the latest restart may start the server: each stop cancels the restarts before it. */
   private stops = 0;
   private gone = Promise.resolve();
 
@@ -68,11 +69,11 @@ export class Server {
     private readonly extension: vscode.Extension<unknown>,
     private readonly log: vscode.LogOutputChannel,
     private readonly status: Status,
-    /** Whether nothing shall be completed in a document, by the user's word for this one file. */
+    /** Whether the user has switched completion off in this one file. */
     private readonly isOff: (document: vscode.TextDocument) => boolean,
   ) {}
 
-  /** Starts the server afresh, ending the one that runs. */
+  /** Stops the server if it is running, and starts it again. */
   async restart(): Promise<void> {
     const stopped = this.stop();
     const stops = this.stops;
@@ -83,7 +84,7 @@ export class Server {
     }
   }
 
-  /** Ends the server, by force if it does not answer. */
+  /** Stops the server, by force if it does not answer. */
   async stop(): Promise<void> {
     this.stops += 1;
     clearTimeout(this.waiting);
@@ -95,7 +96,7 @@ export class Server {
     await this.gone;
   }
 
-  /** Tells the server of changed settings. One that has ended is started: they may be the remedy. */
+  /** Sends changed settings to the server. Starts a server that has stopped: the change may fix it. */
   async configure(): Promise<void> {
     const client = this.run?.client;
     if (!client?.needsStop()) {
@@ -107,17 +108,17 @@ export class Server {
     });
   }
 
-  /** Asks the server for its status in this document; the answer is `didChangeStatus`. */
+  /** Asks the server for its status in this document. It answers with `didChangeStatus`. */
   async focus(document: vscode.TextDocument | undefined): Promise<void> {
     const client = this.run?.client;
     if (client?.isRunning()) {
       const textDocument = document && { uri: client.code2ProtocolConverter.asUri(document.uri) };
-      // Where the connection has just broken, the process's end says so.
+      // If the connection has just broken, the exit of the process reports it.
       await client.sendNotification('textDocument/didFocus', { textDocument }).catch(() => {});
     }
   }
 
-  /** The records of the latest requests, the latest first. */
+  /** The records of the latest requests, newest first. */
   async records(count: number): Promise<Record[]> {
     return (await this.execute('interline.why', [count])) as Record[];
   }
@@ -130,7 +131,7 @@ export class Server {
     return this.run.client.sendRequest('workspace/executeCommand', { command, arguments: args });
   }
 
-  /** The selection with what is wrong in it, as the server's tasks take it. */
+  /** The selection and the diagnostics in it, in the form that the server's tasks expect. */
   place({ document, selection }: vscode.TextEditor): unknown {
     const convert = this.run?.client.code2ProtocolConverter;
     const near = selection.isEmpty ? document.lineAt(selection.start).range : selection;
@@ -170,7 +171,7 @@ export class Server {
 
     const started = Date.now();
     const spawned = async () => {
-      // Not in the workspace: nothing there may turn up as a library or a setting.
+      // Not in the workspace, where a file could be picked up as a library or a setting.
       const child = spawn(executable.path, [], { cwd: os.homedir() });
       run.child = child;
       child.on('error', (error) => this.ended(run, error.message, started));
@@ -186,7 +187,7 @@ export class Server {
     this.run = run;
     const current = () => this.run === run && !run.ending;
     run.client.onNotification('didChangeStatus', (status: ServerStatus) => {
-      // A process's last words may come after its end.
+      // The last messages of a process may arrive after its exit.
       if (current()) {
         this.say(status);
       }
@@ -210,11 +211,11 @@ export class Server {
     try {
       await run.client.start();
     } catch (error) {
-      // The reserved codes are those of a broken connection.
+      // The reserved error codes mean a broken connection.
       const refused =
         error instanceof ResponseError &&
         (error.code < ErrorCodes.jsonrpcReservedErrorRangeStart || error.code > ErrorCodes.jsonrpcReservedErrorRangeEnd);
-      // Where the connection broke, the process's end says how, if it does not live on.
+      // If the connection broke, the process should exit soon, and its exit says why.
       setTimeout(
         () => {
           if (current()) {
@@ -233,7 +234,7 @@ export class Server {
     await this.focus(vscode.window.activeTextEditor?.document);
   }
 
-  /** The process is gone: start again, later each time, and at last not any more. */
+  /** Handles a process that has exited: restarts it, later each time, and finally gives up. */
   private ended(run: Run, how: string, started: number): void {
     if (this.run !== run || run.ending) {
       return;
@@ -245,11 +246,11 @@ export class Server {
     const wait = BACKOFF[this.crashes];
     this.crashes += 1;
     if (wait === undefined) {
-      this.fail(`The server has ended ${this.crashes} times, now with ${how}, and is left alone.`);
+      this.fail(`The server has stopped ${this.crashes} times, most recently with ${how}, and will not be restarted.`);
       return;
     }
-    this.log.warn(`the server ended with ${how}, and starts again in ${wait} ms`);
-    this.say({ kind: 'Warning', busy: true, message: `ended with ${how}, starts again` });
+    this.log.warn(`the server stopped with ${how} and will be restarted in ${wait} ms`);
+    this.say({ kind: 'Warning', busy: true, message: `stopped with ${how}, restarting` });
     this.waiting = setTimeout(() => void this.start(), wait);
   }
 
@@ -264,12 +265,12 @@ export class Server {
       initializationOptions: this.settings(),
       outputChannel: this.log,
       stdioOptions: {
-        // A child's standard output is the protocol, and the client reads it by itself.
+        // The server's standard output is the protocol, which the client reads anyway.
         stdout: () => {},
-        // The client would call each line an error; the server's say their own level.
+        // The client would log each line as an error, but the server's lines name their own level.
         stderr: (input, channel) => createInterface({ input }).on('line', (line) => channel.info(line)),
       },
-      // Neither of these speaks: the process's end does.
+      // Both stay silent: the exit of the process is what gets reported.
       errorHandler: {
         error: () => ({ action: ErrorAction.Continue, handled: true }),
         closed: () => ({ action: CloseAction.DoNotRestart, handled: true }),
@@ -278,7 +279,7 @@ export class Server {
       middleware: {
         executeCommand: async (command, args, next) => {
           if (command === 'interline.solve' && !vscode.workspace.isTrusted) {
-            throw new Error('in a workspace that is not trusted no program is run');
+            throw new Error('programs are not run in a workspace that is not trusted');
           }
           const answer: unknown = await next(command, args);
           if (this.tasks().includes(command)) {
@@ -286,7 +287,7 @@ export class Server {
           }
           return answer;
         },
-        // The menu is left to servers that know names; ghost text stands beside it.
+        // The menu is left to the languages' own servers, which know the names. Ghost text works beside it.
         provideCompletionItem: () => [],
         provideInlineCompletionItems: async (document, position, context, token, next) => {
           if (this.isOff(document)) {
@@ -326,7 +327,7 @@ export class Server {
   }
 }
 
-/** Opens the text that a task has written, and says what is missing in it. */
+/** Opens the text that a task has written, and shows the task's notes. */
 async function show(answer: TaskAnswer | null): Promise<void> {
   if (answer?.text !== undefined) {
     const { text, languageId } = answer;
@@ -343,14 +344,14 @@ async function show(answer: TaskAnswer | null): Promise<void> {
 async function end(run: Run): Promise<void> {
   run.ending = true;
   const { child } = run;
-  const obeys = await run.client.stop().then(
+  const answered = await run.client.stop().then(
     () => true,
     // It was not running, or did not answer.
     () => false,
   );
   if (child && child.exitCode === null && child.signalCode === null) {
     const gone = new Promise((resolve) => child.once('exit', resolve));
-    const force = setTimeout(() => child.kill('SIGKILL'), obeys ? LAST_WORDS : 0);
+    const force = setTimeout(() => child.kill('SIGKILL'), answered ? LAST_WORDS : 0);
     await gone;
     clearTimeout(force);
   }

@@ -2,25 +2,26 @@
 
 import { ConfigurationTarget, workspace } from 'vscode';
 
-/** The one setting that is the extension's own; all others are the server's. */
+/** The only setting of the extension itself; all others are the server's. */
 export const SERVER_PATH = 'serverPath';
 
-/** The server's settings as they hold, by its own names. `names` are those `package.json` has. */
+/** The effective settings of the server, by their names there. `names` are the settings in `package.json`. */
 export function serverSettings(names: string[]): Record<string, unknown> {
   const configuration = workspace.getConfiguration('interline');
   const values = names
     .filter((name) => name !== SERVER_PATH)
     .map((name): [string, unknown] => [name, configuration.get(name)])
-    // An empty field in the settings' editor means that nothing is set.
+    // An empty field in the settings editor means that the setting is not set.
     .filter(([, value]) => value !== null && value !== '');
   return Object.fromEntries(values);
 }
 
+/** One setting; `null` if it is empty. */
 export function setting<T>(name: string): T | null {
   return workspace.getConfiguration('interline').get<T>(name) || null;
 }
 
-/** Changes a setting where it holds: in the workspace if it has a word on it, else for the user. */
+/** Changes a setting where it is in effect: in the workspace if it is set there, otherwise for the user. */
 export async function change<T>(name: string, to: (now: T | undefined) => T | undefined): Promise<void> {
   const configuration = workspace.getConfiguration('interline');
   const inWorkspace = configuration.inspect(name)?.workspaceValue !== undefined;

@@ -1,15 +1,15 @@
-/** The status bar's item. */
+/** The status bar item. */
 
 import * as vscode from 'vscode';
 
-/** What the server says of itself: `didChangeStatus`. */
+/** The server's state, from `didChangeStatus`. */
 export interface ServerStatus {
   kind: 'Normal' | 'Error' | 'Warning' | 'Inactive';
   busy: boolean;
   message: string;
 }
 
-/** What one request came to: an element of what `interline.why` answers. */
+/** The result of one request: an element of the answer to `interline.why`. */
 export interface Record {
   message: string;
   reused: number;
@@ -18,7 +18,7 @@ export interface Record {
   totalMs: number;
 }
 
-/** Milliseconds after which a request shows as thinking; most are answered before. */
+/** Milliseconds after which a request shows as thinking. Most requests are answered sooner. */
 const THINKING_AFTER = 150;
 
 export class Status implements vscode.Disposable {
@@ -36,20 +36,20 @@ export class Status implements vscode.Disposable {
     this.item.show();
   }
 
-  /** Takes what the server says, or what is to be said of it. */
+  /** Shows the server's state, as it was sent or as the extension sees it. */
   set(server: ServerStatus): void {
     this.server = server;
     this.draw();
   }
 
-  /** Says which executable runs, and where it was found. What an earlier one was asked is over. */
+  /** Shows which executable runs and where it was found. Drops the open requests to an earlier one. */
   runs(executable: string): void {
     this.open.clear();
     this.executable = executable;
     this.draw();
   }
 
-  /** Says why nothing is completed in the document at hand, where the server is not asked. */
+  /** Shows why the active document has no completions, when the extension itself does not ask for any. */
   switchOff(reason: string | undefined): void {
     this.off = reason;
     this.draw();
@@ -71,7 +71,7 @@ export class Status implements vscode.Disposable {
     }
   }
 
-  /** Takes the record of the latest request; what the model did not write says nothing of its speed. */
+  /** Shows the cost of the latest request, unless it was answered without the model. */
   answered(record: Record | undefined): void {
     if (record?.generated) {
       this.last = record;

@@ -1,4 +1,4 @@
-/** The files in which the user has switched completion off, kept for the workspace. */
+/** The files in which the user has switched completion off, stored per workspace. */
 
 import * as vscode from 'vscode';
 

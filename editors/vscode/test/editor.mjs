@@ -1,4 +1,4 @@
-// VS Code as a user has it: code-server in headless Chromium, with the VSIX installed, driven by keys.
+// VS Code as users have it: code-server in headless Chromium, with the VSIX installed, driven by key presses.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -14,7 +14,7 @@ const here = import.meta.dirname;
 export const root = path.join(here, '../../..');
 const version = JSON.parse(fs.readFileSync(path.join(here, '../package.json'), 'utf8')).version;
 const vsix = (name) => path.join(root, 'target/vscode', `${name}-${version}.vsix`);
-/** The extension with server, runtime and model in it, and the one with nothing. */
+/** The extension with the server, runtime and model, and the extension alone. */
 export const FULL = vsix(`interline-${process.platform}-${process.arch}`);
 export const SMALL = vsix('interline');
 const PROBE = path.join(root, 'target/vscode/probe.vsix');
@@ -31,7 +31,7 @@ const SETTINGS = {
   'window.menuBarVisibility': 'hidden',
   'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'files.simpleDialog.enable': true,
-  // The tests say what stands in the text, not the editor.
+  // The tests decide what is in the text, not the editor.
   'editor.autoClosingBrackets': 'never',
   'editor.autoClosingQuotes': 'never',
   'editor.autoIndent': 'none',
@@ -41,7 +41,7 @@ const SETTINGS = {
   'editor.wordBasedSuggestions': 'off',
 };
 
-/** Waits until `found` answers something true, and answers it. */
+/** Waits until `found` returns something truthy, and returns it. */
 export async function until(found, seconds = 60) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
@@ -49,12 +49,12 @@ export async function until(found, seconds = 60) {
     if (value) {
       return value;
     }
-    assert.ok(Date.now() < end, `waited ${seconds} s in vain for ${found}, which answered ${JSON.stringify(value)}`);
+    assert.ok(Date.now() < end, `waited ${seconds} s for ${found}, which last returned ${JSON.stringify(value)}`);
     await pause(25);
   }
 }
 
-/** One browser for all. */
+/** One browser for all tests. */
 let browser;
 const launch = () =>
   (browser ??= chromium.launch({
@@ -66,8 +66,8 @@ export const closeBrowser = async () => (await browser)?.close();
 
 export class Editor {
   /**
-   * Starts the editor on a new folder, which it trusts unless told to look at `trust`; `prepare`
-   * writes into the folder before.
+   * Starts the editor on a new folder. With `trust`, workspace trust is on and the folder is not
+   * trusted. `prepare` writes into the folder first.
    */
   static async start({ extension = FULL, settings = {}, env = {}, trust = false, prepare }) {
     const editor = new Editor();
@@ -86,7 +86,7 @@ export class Editor {
       HOME: editor.home,
       EXTENSIONS_GALLERY: '{"serviceUrl":""}',
       PROBE: path.join(editor.home, 'probe'),
-      // What the machine has of Interline does not count.
+      // Ignore any Interline that is installed on this machine.
       INTERLINE_CACHE_DIR: path.join(editor.home, 'cache'),
       PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin`,
       ...env,
@@ -134,7 +134,7 @@ export class Editor {
     this.kill();
   }
 
-  /** Evaluates in the extension host, with `vscode` and the arguments as `a`. */
+  /** Evaluates code in the extension host, with `vscode` in scope and the arguments in `a`. */
   async eval(code, ...a) {
     const body = `const a = ${JSON.stringify(a)}; ${code}`;
     const answer = await new Promise((resolve, reject) => {
@@ -150,7 +150,7 @@ export class Editor {
     return answer.value;
   }
 
-  /** Ends it and what it started, and removes its files. */
+  /** Kills the editor and its child processes, and removes its files. */
   kill() {
     if (this.process) {
       process.kill(-this.process.pid, 'SIGKILL');
@@ -169,7 +169,7 @@ export class Editor {
     return fs.readFileSync(path.join(this.folder, name), 'utf8');
   }
 
-  /** Waits until the status bar says this. */
+  /** Waits until the status bar item contains this text, and returns all of it. */
   async status(part, page = this.page) {
     const item = page.locator('[id="interline.interline.interline"] a');
     return until(async () => {
@@ -178,12 +178,12 @@ export class Editor {
     });
   }
 
-  /** Runs a command of the editor. */
+  /** Runs a VS Code command. */
   async command(...command) {
     return this.eval('return vscode.commands.executeCommand(...a)', ...command);
   }
 
-  /** Changes a setting of the user; `null` takes it back. */
+  /** Changes a user setting; `null` resets it. */
   async set(name, value) {
     await this.eval(
       "await vscode.workspace.getConfiguration().update(a[0], a[1] ?? undefined, vscode.ConfigurationTarget.Global)",
@@ -192,14 +192,14 @@ export class Editor {
     );
   }
 
-  /** Opens a file with this text and the cursor at `$0`, alone. */
+  /** Writes a file with this text and opens it as the only editor, with the cursor at `$0`. */
   async open(name, text) {
     const [before, after] = text.split('$0');
     this.write(name, before + after);
     await this.show(name, before.length);
   }
 
-  /** Opens a file that is there, alone. */
+  /** Opens an existing file as the only editor. */
   async show(name, offset = 0) {
     await until(() => this.eval('return true').catch(() => false));
     await this.command('workbench.action.revertAndCloseActiveEditor');
@@ -229,7 +229,7 @@ export class Editor {
     return this.eval('return vscode.window.activeTextEditor.document.getText()');
   }
 
-  /** The text the server has of it. */
+  /** The server's text of the active document. */
   async serverText() {
     return this.eval(
       `return vscode.commands.executeCommand('interline.documentText',
@@ -237,12 +237,12 @@ export class Editor {
     );
   }
 
-  /** The ghost text as it is drawn. */
+  /** The ghost text as drawn. */
   async ghost(page = this.page) {
     return page.evaluate(readGhost);
   }
 
-  /** Waits for ghost text other than `before`, until all of it is drawn: its lines come one after the other. */
+  /** Waits for ghost text other than `before`, until it is complete: its lines are drawn one by one. */
   async seeGhost(page = this.page, before = '') {
     const steady = async () => {
       const ghost = await this.ghost(page);
@@ -262,7 +262,7 @@ export class Editor {
     });
   }
 
-  /** Presses a key, and answers the ghost text that was drawn at that moment. */
+  /** Presses a key, and returns the ghost text that was drawn at that moment. */
   async take(key) {
     await this.page.evaluate((read) => {
       const listen = () => (window.taken = eval(read)());
@@ -272,18 +272,18 @@ export class Editor {
     return this.page.evaluate(() => window.taken);
   }
 
-  /** Waits until the text of the active editor is this. */
+  /** Waits until the active editor has this text. */
   async seeText(text) {
     await until(async () => (await this.text()) === text, 5).catch(async () => assert.equal(await this.text(), text));
   }
 
-  /** Waits for a notification that says this, and answers it. */
+  /** Waits for a notification that contains this text, and returns all of it. */
   async notification(part) {
     const toasts = this.page.locator('.notifications-toasts .notification-list-item');
     return until(async () => (await toasts.allInnerTexts()).find((text) => text.includes(part)));
   }
 
-  /** The rows of the quick pick, when one of them says this. */
+  /** Waits until a row of the quick pick contains this text, and returns all rows. */
   async rows(part) {
     const rows = this.page.locator('.quick-input-list .monaco-list-row');
     return until(async () => {

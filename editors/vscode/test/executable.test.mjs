@@ -1,4 +1,4 @@
-// Where the server is looked for, in which order.
+// Where the extension looks for the server, and in which order.
 
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
@@ -8,7 +8,7 @@ import { test } from 'node:test';
 
 import { findExecutable } from '../src/executable.ts';
 
-/** Files that are there, executable or `-`; what is named; what is found, or the error. */
+/** `files` exist, those with `-` without execute permission. `expected` begins the result or the error. */
 function check({ files, variable = '', setting = '', expected }) {
   const home = fs.mkdtempSync(path.join(os.tmpdir(), 'interline-executable-'));
   const at = (name) => (name ? path.join(home, name) : '');
@@ -35,15 +35,15 @@ function check({ files, variable = '', setting = '', expected }) {
 
 const all = ['named', 'set', 'extension/server/interline', 'bin/interline'];
 
-test('the variable, the setting, the extension, the path', () => {
+test('it looks at the variable, then the setting, the extension and the path', () => {
   check({ files: all, variable: 'named', setting: 'set', expected: 'HOME/named, from the variable INTERLINE_SERVER' });
   check({ files: all, setting: 'set', expected: 'HOME/set, from the setting interline.serverPath' });
   check({ files: all, expected: 'HOME/extension/server/interline, from the extension' });
   check({ files: ['bin/interline'], expected: 'HOME/bin/interline, from the path' });
 });
 
-test('what is named and not there is an error', () => {
+test('a named executable that is missing is an error', () => {
   check({ files: all, variable: 'no', expected: 'the variable INTERLINE_SERVER names HOME/no, which is not a file.' });
   check({ files: ['-set'], setting: 'set', expected: 'the setting interline.serverPath names HOME/set, which is not executable.' });
-  check({ files: ['-bin/interline'], expected: 'The server is not there' });
+  check({ files: ['-bin/interline'], expected: 'The server was not found' });
 });

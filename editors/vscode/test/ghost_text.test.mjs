@@ -1,4 +1,4 @@
-// Ghost text in the real VS Code, from the VSIX that has everything in it.
+// Ghost text in the real VS Code, with the VSIX that contains everything.
 
 import assert from 'node:assert/strict';
 import * as path from 'node:path';
@@ -18,7 +18,7 @@ let editor;
 before(async () => {
   editor = await Editor.start({ settings: { 'files.readonlyInclude': { '**/read_only.py': true } } });
   await editor.status('is ready');
-  // A new window does not notice the very first keys: VS Code sets up ghost text when it is idle.
+  // A new window misses the very first keys: VS Code sets up ghost text once it is idle.
   await editor.open('first.py', AREA);
   await until(async () => {
     await editor.command('editor.action.inlineSuggest.trigger');
@@ -30,7 +30,7 @@ after(async () => {
   await closeBrowser();
 });
 
-/** Types into the text, takes the ghost text, and compares editor, disk and server. */
+/** Types into the text, accepts the ghost text, and compares the editor, the disk and the server. */
 async function check(name, text, typed, picture) {
   await editor.open(name, text);
   await editor.type(typed);
@@ -48,12 +48,12 @@ async function check(name, text, typed, picture) {
   return ghost;
 }
 
-test('it is taken as it is shown', async () => {
+test('the text that is accepted is the text that was shown', async () => {
   await check('area.py', AREA, 'return ', 'ghost-text');
   assert.match(await editor.status('Last completion'), /[\d.]+ ms, \d+ prompt tokens computed, \d+ reused, \d+ written/);
 });
 
-test('in Rust', () =>
+test('accepting in Rust', () =>
   check(
     'words.rs',
     `use std::collections::HashMap;
@@ -70,7 +70,7 @@ fn count(text: &str) -> HashMap<&str, usize> {
     '*counts.',
   ));
 
-test('in TypeScript', () =>
+test('accepting in TypeScript', () =>
   check(
     'cache.ts',
     `export class Cache<K, V> {
@@ -89,15 +89,15 @@ test('before a closing bracket nothing is overwritten', () => check('bracket.py'
 test('in the middle of a line nothing is overwritten', () =>
   check('middle.py', `${CLASS}    def area(self):\n        return $0 * 2\n`, 'self.'));
 
-test('files with carriage returns keep them', async () => {
+test('carriage returns are kept', async () => {
   await check('crlf.py', AREA.replaceAll('\n', '\r\n'), 'return ');
   assert.doesNotMatch(editor.read('crlf.py'), /[^\r]\n/);
 });
 
-test('behind characters of several units', () =>
+test('accepting after characters of several units', () =>
   check('units.py', `${CLASS}    def area(self):\n        name = "😀é"; $0\n`, 'return '));
 
-test('undo takes back what was taken, and nothing else', async () => {
+test('undo removes what was accepted and nothing else', async () => {
   await editor.open('undo.py', AREA);
   await editor.type('return ');
   await editor.seeGhost();
@@ -107,7 +107,7 @@ test('undo takes back what was taken, and nothing else', async () => {
   await editor.seeText(AREA.replace('$0', 'return '));
 });
 
-test('a word of it, and its line', async () => {
+test('accepting the next word, then the rest of the line', async () => {
   await editor.open('word.py', AREA);
   await editor.type('return ');
   await editor.seeGhost();
@@ -120,7 +120,7 @@ test('a word of it, and its line', async () => {
   await editor.seeText(AREA.replace('$0', () => `return ${ghost.split('\n')[0]}`));
 });
 
-test('candidates go round', async () => {
+test('candidates wrap around', async () => {
   await editor.open('candidates.py', `${CLASS}    def $0\n`);
   await editor.key('Alt+Backslash');
   const first = await editor.seeGhost();
@@ -135,7 +135,7 @@ test('candidates go round', async () => {
   await editor.seeText(`${CLASS}    def ${second}\n`);
 });
 
-test('typing through it keeps it in its place', async () => {
+test('typing through ghost text keeps it in place', async () => {
   await editor.open('through.py', AREA);
   await editor.type('return ');
   const ghost = await editor.seeGhost();
@@ -160,7 +160,7 @@ test('deleting leaves no debris', async () => {
   assert.equal(await editor.serverText(), AREA.replace('$0', ''));
 });
 
-test('it goes on from the selected item of the menu', async () => {
+test('ghost text continues the selected item of the menu', async () => {
   await editor.eval(
     `globalThis.menu = vscode.languages.registerCompletionItemProvider('python', {
        provideCompletionItems: () => [new vscode.CompletionItem('width_in_pixels')],
@@ -178,7 +178,7 @@ test('it goes on from the selected item of the menu', async () => {
   await editor.eval('globalThis.menu.dispose()');
 });
 
-test('after 200 random keys editor and server agree', async () => {
+test('editor and server have the same text after 200 random keys', async () => {
   await editor.open('random.py', `${CLASS}$0`);
   const keys = ['a', 's', '(', ')', ' ', '"', ':', '=', '.', 'Enter', 'Backspace', 'Control+Backspace', 'Delete',
     'ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'Home', 'End', 'Tab', 'Control+ArrowRight', 'Alt+BracketRight',
@@ -187,7 +187,7 @@ test('after 200 random keys editor and server agree', async () => {
   const draw = () => (state = (state * 48271) % 2147483647) / 2147483647;
   for (let count = 0; count < 200; count++) {
     await editor.key(keys[Math.floor(draw() * keys.length)]);
-    // Now and then a person looks at what is there.
+    // Pause now and then, as a person does.
     if (draw() < 0.05) {
       await until(async () => (await editor.serverText()) === (await editor.text()), 5);
     }
@@ -195,7 +195,7 @@ test('after 200 random keys editor and server agree', async () => {
   await until(async () => (await editor.serverText()) === (await editor.text()), 5);
 });
 
-test('the palette has the commands, and why nothing was suggested', async () => {
+test('the palette has the commands and shows why nothing was suggested', async () => {
   await editor.open('why.py', `${CLASS}x = "a$0b"\n`);
   await editor.type('c');
   await until(async () => (await editor.command('interline.why', 1))[0].message.includes('inside a word'));
@@ -215,7 +215,7 @@ test('the palette has the commands, and why nothing was suggested', async () => 
   await editor.key('Escape');
 });
 
-test('switched off and on: this file, this language, everywhere', async () => {
+test('completion is switched off and on in a file, for a language and everywhere', async () => {
   const commands = {
     toggleFile: 'switched off in this file',
     toggleLanguage: 'completion is switched off for this language',
@@ -232,7 +232,7 @@ test('switched off and on: this file, this language, everywhere', async () => {
       await editor.type('return ');
       await editor.command('editor.action.inlineSuggest.trigger');
       if (command === 'toggleFile') {
-        assert.equal((await latest()).id, before.id, 'the server is not asked');
+        assert.equal((await latest()).id, before.id, 'the server must get no request');
       } else {
         await until(async () => (await latest()).id > before.id);
         assert.ok((await latest()).message.includes(reason));
@@ -247,7 +247,7 @@ test('switched off and on: this file, this language, everywhere', async () => {
   await editor.seeGhost();
 });
 
-test('a file that holds secrets is said to be off, and the next one is not', async () => {
+test('a file with secrets shows as off, and the next file does not', async () => {
   await editor.open('.env', 'KEY=1\n$0');
   await editor.status('off here: files that match .env* are not shown to the model');
   await editor.screenshot('off');
@@ -255,7 +255,7 @@ test('a file that holds secrets is said to be off, and the next one is not', asy
   await editor.status('is ready');
 });
 
-test('what is no file is left alone', async () => {
+test('documents that are not files are left alone', async () => {
   await editor.eval(
     `vscode.workspace.registerTextDocumentContentProvider('virtual', { provideTextDocumentContent: () => 'a = 1\\n' });
      await vscode.window.showTextDocument(vscode.Uri.parse('virtual:a.py'));`,
@@ -264,7 +264,7 @@ test('what is no file is left alone', async () => {
   assert.equal(await editor.serverText(), null);
 });
 
-test('what cannot be written is left as it is', async () => {
+test('a read-only file is left unchanged', async () => {
   await editor.open('read_only.py', AREA);
   await editor.type('return ');
   await editor.command('editor.action.inlineSuggest.trigger');
@@ -272,12 +272,12 @@ test('what cannot be written is left as it is', async () => {
   await editor.seeText(AREA.replace('$0', ''));
 });
 
-test('a file of 5 MB', async () => {
+test('accepting in a file of 5 MB', async () => {
   const line = '    total = total + 1  # as the line before it, and the line before that\n';
   await check('large.py', line.repeat(Math.ceil(5e6 / line.length)) + AREA, 'return ');
 });
 
-test('two windows on the same folder', async () => {
+test('two windows on the same folder both show ghost text', async () => {
   await editor.open('window.py', AREA);
   const page = await editor.window();
   await page.locator('.explorer-folders-view .monaco-list-row[aria-label^="area.py"]').dblclick();
@@ -291,7 +291,7 @@ test('two windows on the same folder', async () => {
   await page.context().close();
 });
 
-test('a model that is not there is an error with its remedy, until it is corrected', async () => {
+test('a missing model is an error that names the folder, until the setting is corrected', async () => {
   const folder = path.join(editor.home, 'no_model');
   await editor.set('interline.model', folder);
   const toast = await editor.notification('Interline cannot complete');
@@ -299,7 +299,7 @@ test('a model that is not there is an error with its remedy, until it is correct
   await editor.status(folder);
   await editor.screenshot('broken-model');
   await editor.page.getByRole('button', { name: 'Show Log' }).click();
-  // What stands in it cannot be seen here: code-server writes logs with a module that is not built.
+  // The log's text cannot be checked here: code-server writes logs with a module that is not built.
   await editor.page.locator('.part.panel').getByText('Output').first().waitFor();
   await editor.set('interline.model', null);
   await editor.status('is ready');

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// A language server that has one task and says what it was asked.
+// A language server with one task, which returns the command and the arguments it was called with.
 
 import { createMessageConnection, StreamMessageReader, StreamMessageWriter } from 'vscode-jsonrpc/node';
 

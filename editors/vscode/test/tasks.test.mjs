@@ -1,4 +1,4 @@
-// Tasks in the real VS Code: from the palette, with the real server and model.
+// Tasks from the palette of the real VS Code, with the real server and model.
 
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
@@ -19,7 +19,7 @@ after(async () => {
   await closeBrowser();
 });
 
-/** Runs a task from the palette, with what is chosen then. */
+/** Runs a task from the palette, and makes these choices in turn. */
 async function run(task, ...choices) {
   await editor.key('F1');
   await editor.type('Interline: Run Task');
@@ -33,7 +33,7 @@ async function run(task, ...choices) {
   }
 }
 
-test('a translation opens beside its source', async () => {
+test('a translation opens beside the source file', async () => {
   await editor.open('area.py', `$0${FUNCTION}`);
   await run('translate', 'rust');
   await until(async () => (await editor.eval('return vscode.window.activeTextEditor?.document.languageId')) === 'rust');
@@ -43,7 +43,7 @@ test('a translation opens beside its source', async () => {
   await editor.command('workbench.action.revertAndCloseActiveEditor');
 });
 
-test('a comment is written into the file, and undo takes it back', async () => {
+test('a comment is written into the file, and undo removes it', async () => {
   await editor.open('document.py', `$0${FUNCTION}`);
   await run('document');
   await until(async () => (await editor.text()) !== FUNCTION);
@@ -55,7 +55,7 @@ test('a comment is written into the file, and undo takes it back', async () => {
   await editor.seeText(FUNCTION);
 });
 
-/** Waits for a new document that a task has written, answers its text, and puts it away. */
+/** Waits for a new document from a task, closes it, and returns its text. */
 async function written(languageId) {
   await until(() =>
     editor.eval(
@@ -69,19 +69,19 @@ async function written(languageId) {
   return text;
 }
 
-test('code is explained in a document of its own', async () => {
+test('an explanation opens in a new document', async () => {
   await editor.open('explain.py', `$0${FUNCTION}`);
   await run('explain');
   assert.match(await written('markdown'), /\w+ \w+ \w+/);
 });
 
-test('a test is written into a document of its own', async () => {
+test('a test opens in a new document', async () => {
   await editor.open('shapes.py', `$0${FUNCTION}`);
   await run('test');
   assert.match(await written('python'), /^from shapes import area\n\n\ndef test_area\(\):\n {4}assert area\(/);
 });
 
-test('code is generated from the comment at the cursor, and undo takes it back', async () => {
+test('code is generated from the comment at the cursor, and undo removes it', async () => {
   const comment = 'import math\n\n# Returns the largest of three numbers.';
   await editor.open('generate.py', `${comment}$0\n`);
   await run('generate');
@@ -93,7 +93,7 @@ test('code is generated from the comment at the cursor, and undo takes it back',
   await editor.seeText(`${comment}\n`);
 });
 
-test('code is generated from what is typed', async () => {
+test('code is generated from a typed description', async () => {
   await editor.open('typed.py', '$0');
   await run('generate');
   await editor.page.getByPlaceholder('what the comment at the cursor says').waitFor();
@@ -103,7 +103,7 @@ test('code is generated from what is typed', async () => {
   assert.equal(await editor.text(), '');
 });
 
-test('what the diagnostics say is mended', async () => {
+test('code is fixed from its diagnostics', async () => {
   const wrong = FUNCTION.replace('* height', '* heigth');
   await editor.open('fix.py', `$0${wrong}`);
   await editor.eval(
@@ -118,7 +118,7 @@ test('what the diagnostics say is mended', async () => {
   assert.equal(await editor.serverText(), await editor.text());
 });
 
-test('a problem is solved when the user lets the programs run', async () => {
+test('a problem is solved only if the user lets the programs run', async () => {
   const problem = fs.readFileSync(path.join(root, 'examples/double.py'), 'utf8');
   await editor.open('double.py', `$0${problem}`);
   await run('solve');
@@ -127,7 +127,7 @@ test('a problem is solved when the user lets the programs run', async () => {
   await editor.page.getByRole('button', { name: 'Run them' }).click();
   assert.ok((await written('python')).startsWith(problem));
   assert.match(await editor.notification('20 drawn'), /clusters of \d/);
-  // Without leave nothing is run, and nothing is said.
+  // Without permission nothing is run, and no message is shown.
   await editor.command('notifications.clearAll');
   await run('solve');
   await editor.notification(question);
@@ -135,13 +135,13 @@ test('a problem is solved when the user lets the programs run', async () => {
   assert.equal(await editor.text(), problem);
 });
 
-test('what cannot be done is said', async () => {
+test('a task that cannot be done says why', async () => {
   await editor.open('nothing.py', 'x = 1\n$0');
   await run('document');
   assert.match(await editor.notification('no function or type'), /line 2/);
 });
 
-test('a code action does the same', async () => {
+test('a code action runs the same task', async () => {
   await editor.open('action.py', `$0${FUNCTION}`);
   const titles = await editor.eval(
     `const { document } = vscode.window.activeTextEditor;

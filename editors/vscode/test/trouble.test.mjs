@@ -1,4 +1,4 @@
-// What can be wrong with the server, in the real VS Code, and what must not be trusted.
+// In the real VS Code: what can go wrong with the server, and folders that are not trusted.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -9,19 +9,19 @@ import { after, before, describe, test } from 'node:test';
 import { closeBrowser, Editor, root, SMALL, until } from './editor.mjs';
 
 const SERVER = path.join(root, 'target/release/interline');
-/** The runtime that was fetched for packaging. */
+/** The runtime that was downloaded for packaging. */
 const CACHE = path.join(root, 'target/vscode/cache');
 
 after(closeBrowser);
 
-/** An executable script. */
+/** Writes a shell script, executable unless `mode` says otherwise, and returns its path. */
 function script(folder, name, text, mode = 0o755) {
   const file = path.join(folder, name);
   fs.writeFileSync(file, `#!/bin/sh\n${text}\n`, { mode });
   return file;
 }
 
-describe('the VSIX that finds the server', () => {
+describe('the VSIX that looks for the server', () => {
   let editor;
   before(async () => {
     editor = await Editor.start({ extension: SMALL, env: { INTERLINE_CACHE_DIR: CACHE } });
@@ -29,7 +29,7 @@ describe('the VSIX that finds the server', () => {
   });
   after(() => editor?.close());
 
-  /** Names another server, and waits for what the user is told. */
+  /** Sets another server, and waits until the user is told all `parts`. */
   async function check(file, ...parts) {
     await editor.command('notifications.clearAll');
     await editor.set('interline.serverPath', file);
@@ -40,27 +40,27 @@ describe('the VSIX that finds the server', () => {
     await editor.status(parts[0]);
   }
 
-  test('says that there is none, and what to set', async () => {
-    await editor.notification('The server is not there');
-    assert.match(await editor.status('The server is not there'), /Set interline\.serverPath/);
+  test('says that the server was not found, and what to set', async () => {
+    await editor.notification('The server was not found');
+    assert.match(await editor.status('The server was not found'), /Set interline\.serverPath/);
   });
 
-  test('says that the one named is missing', () =>
+  test('says that the named server is missing', () =>
     check('/no/such/interline', 'the setting interline.serverPath names /no/such/interline, which is not a file'));
 
-  test('says that it is not executable', () =>
+  test('says that the named server is not executable', () =>
     check(script(editor.home, 'plain', 'exit 0', 0o644), 'plain, which is not executable'));
 
-  test('starts one that crashes a few times, and then leaves it alone', async () => {
+  test('restarts a server that crashes a few times, and then gives up', async () => {
     const count = path.join(editor.home, 'starts');
     await check(
       script(editor.home, 'crash', `echo start >> ${count}; exit 3`),
-      'The server has ended 5 times, now with exit code 3, and is left alone',
+      'The server has stopped 5 times, most recently with exit code 3, and will not be restarted',
     );
     assert.equal(fs.readFileSync(count, 'utf8'), 'start\n'.repeat(5));
   });
 
-  test('says what one that refuses to start says', async () => {
+  test('shows the error of a server that refuses to start', async () => {
     await editor.set('interline.excludedFiles', ['[']);
     await check(SERVER, 'The server refuses to start', 'excludedFiles');
     await editor.command('notifications.clearAll');
@@ -68,7 +68,7 @@ describe('the VSIX that finds the server', () => {
     await editor.status('is ready');
   });
 
-  test('says that one never answers, and ends it for the next', async () => {
+  test('reports a server that never answers, and stops it before the next one starts', async () => {
     const id = path.join(editor.home, 'id');
     await check(script(editor.home, 'silent', `echo $$ > ${id}; exec sleep 1000`), 'The server does not answer');
     await editor.set('interline.serverPath', SERVER);
@@ -76,13 +76,13 @@ describe('the VSIX that finds the server', () => {
     assert.throws(() => process.kill(Number(fs.readFileSync(id, 'utf8')), 0), { code: 'ESRCH' });
   });
 
-  /** The process ids of the servers that this window has started, one a line. */
+  /** The process ids of the servers that this window has started, one per line. */
   async function running() {
     const host = await editor.eval('return process.pid');
     return execFileSync('pgrep', ['-P', String(host), '-f', SERVER], { encoding: 'utf8' }).trim();
   }
 
-  test('runs one server, however often it is restarted at once', async () => {
+  test('runs one server after several restarts at the same time', async () => {
     const first = await running();
     await editor.eval(`await Promise.all([1, 2, 3].map(() => vscode.commands.executeCommand('interline.restart')))`);
     await editor.status('is ready');
@@ -91,32 +91,32 @@ describe('the VSIX that finds the server', () => {
     assert.notEqual(second, first);
   });
 
-  test('takes no folder for a model that is none', async () => {
+  test('refuses a folder that is not a model folder', async () => {
     await editor.command('notifications.clearAll');
     void editor.command('interline.chooseModel');
     await editor.rows('A folder');
     await editor.type('A folder');
     await editor.key('Enter');
-    // The dialog of a browser is a field with a path in it.
+    // In a browser, the dialog is a field for a path.
     const field = editor.page.locator('.quick-input-widget input[type=text]');
     await until(async () => (await field.inputValue()).startsWith('/'));
-    // It may still be busy with the folder it began with, and not listen.
+    // The dialog may still be loading its first folder and ignore input.
     const ok = editor.page.locator('.quick-input-widget').getByRole('button', { name: 'OK' });
     await until(async () => {
       if (await ok.isVisible()) {
-        // It may also close at this moment.
+        // It may also close just now.
         await field.fill(`${editor.folder}/`, { timeout: 1000 }).catch(() => {});
         await ok.click({ timeout: 1000 }).catch(() => {});
       }
       return !(await ok.isVisible());
     });
-    await editor.notification('is not the folder of a model: it has no model.toml');
+    await editor.notification('is not a model folder: it has no model.toml');
   });
 
-  test('starts it again when it was killed', async () => {
+  test('restarts a server that was killed', async () => {
     const first = await running();
     process.kill(Number(first), 'SIGKILL');
-    await editor.status('starts again');
+    await editor.status('restarting');
     await editor.status('is ready');
     assert.notEqual(await running(), first);
     assert.equal(await editor.serverText(), 'a = 1\n');
@@ -144,7 +144,7 @@ describe('the VSIX that finds the server', () => {
   });
 });
 
-test('in a folder that is not trusted, nothing of it is run', async () => {
+test('a folder that is not trusted cannot make the extension run anything', async () => {
   const names = ['serverPath', 'model', 'runtime'];
   const editor = await Editor.start({
     trust: true,
@@ -159,7 +159,7 @@ test('in a folder that is not trusted, nothing of it is run', async () => {
   try {
     assert.match(await editor.status('is ready'), /from the extension/);
     assert.equal(await editor.eval('return vscode.workspace.isTrusted'), false);
-    // The settings are those of the folder, but for what is restricted.
+    // The folder's settings apply, except for the restricted ones.
     const setting = (name) => editor.eval('return vscode.workspace.getConfiguration("interline").get(a[0])', name);
     assert.equal(await setting('maxNewTokens'), 7);
     assert.equal(await setting('provider'), 'auto');
@@ -168,7 +168,7 @@ test('in a folder that is not trusted, nothing of it is run', async () => {
       assert.equal(await setting(name), null, name);
     }
     assert.ok(!fs.existsSync(path.join(editor.home, 'evil-ran')));
-    // Nor what the model writes to its problems, however solve is called.
+    // Programs that the model writes are not run either, however `solve` is called.
     await editor.open('double.py', `$0${fs.readFileSync(path.join(root, 'examples/double.py'), 'utf8')}`);
     const refusal = await editor.eval(
       `const { document } = vscode.window.activeTextEditor;

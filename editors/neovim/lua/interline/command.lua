@@ -14,7 +14,7 @@ local function say(message)
   vim.api.nvim_echo({ { message } }, false, {})
 end
 
---- The running client, or a word to the user.
+--- The running client. Without one, tells the user why.
 ---@return vim.lsp.Client?
 local function client()
   local running = server.client()
@@ -43,7 +43,7 @@ local function execute(command, arguments, answer)
       else
         answer(result)
       end
-      -- By its number: for 0, Neovim 0.11 does not send the latest changes first.
+      -- Pass the buffer's number: with 0, Neovim 0.11 does not send the latest changes first.
     end, vim.api.nvim_get_current_buf())
   end
 end
@@ -56,7 +56,7 @@ local function attach(bufnr)
   end
 end
 
---- Switches on or off: this buffer, its language, or everything.
+--- Switches completion on or off in this buffer, for its language, or everywhere.
 ---@param on boolean
 local function switch(on)
   ---@param arguments string[]
@@ -88,7 +88,7 @@ local function switch(on)
   end
 end
 
---- One line of what a request came to.
+--- The result of a request, in one line.
 ---@param record table
 ---@return string
 local function record_line(record)
@@ -115,7 +115,7 @@ local subcommands = {
   status = {
     run = function()
       execute('interline.why', { 1 }, function(records)
-        local last = records[1] and record_line(records[1]) or 'nothing was asked yet'
+        local last = records[1] and record_line(records[1]) or 'nothing has been requested yet'
         local here = server.client(0) and '' or ' (not in this buffer)'
         local status = server.status()
         say(('Interline: %s%s\nlast request: %s'):format(status and status.message or '', here, last))
@@ -126,10 +126,10 @@ local subcommands = {
     run = function()
       execute('interline.why', { 10 }, function(records)
         if #records == 0 then
-          say('Interline: nothing was asked yet')
+          say('Interline: nothing has been requested yet')
           return
         end
-        say('The latest requests, the last one first:\n' .. table.concat(vim.tbl_map(record_line, records), '\n'))
+        say('The latest requests, newest first:\n' .. table.concat(vim.tbl_map(record_line, records), '\n'))
       end)
     end,
   },
@@ -139,7 +139,7 @@ local subcommands = {
       if not folder then
         say('Interline: ' .. (vim.lsp.config.interline.settings.interline.model or 'the default model'))
       elseif vim.fn.filereadable(vim.fs.joinpath(folder, 'model.toml')) == 0 then
-        fail(('%s is not the folder of a model: it has no model.toml'):format(folder))
+        fail(('%s is not a model folder: it has no model.toml'):format(folder))
       else
         server.configure({ model = folder })
       end
@@ -158,10 +158,10 @@ local subcommands = {
   },
 }
 
---- Commands of the server that have no subcommand of their own name.
+--- Commands of the server that are not tasks.
 local INTERNAL = { ['interline.accept'] = true, ['interline.why'] = true, ['interline.documentText'] = true }
 
---- What is wrong in these lines, as the protocol has it.
+--- The diagnostics in these lines, in the protocol's form.
 ---@param first integer
 ---@param last integer
 local function diagnostics(first, last)
@@ -175,7 +175,7 @@ local function diagnostics(first, last)
   return found
 end
 
---- Opens the text a task has written in a new window, and says what is missing in it.
+--- Opens the text that a task has written in a new window, and shows the task's notes.
 ---@param answer { text: string?, languageId: string?, notes: string[] }?
 local function show(answer)
   if type(answer) ~= 'table' then
@@ -192,7 +192,7 @@ local function show(answer)
   end
 end
 
---- Tasks: what else the server says it can do, such as `translate`.
+--- The tasks that the server announces, such as `translate`.
 ---@return table<string, interline.Subcommand>
 local function tasks()
   local running = server.client()
@@ -209,7 +209,7 @@ local function tasks()
           local last = selected and command_args.line2 or cursor
           local place = {
             uri = vim.uri_from_bufnr(0),
-            -- Without lines given, the cursor's: what it means is the task's affair.
+            -- Without a range, the cursor's line; each task decides what that means.
             range = {
               start = { line = first - 1, character = 0 },
               ['end'] = { line = selected and last or first - 1, character = 0 },

@@ -1,10 +1,9 @@
---- Ghost text: asked for at every change in insert mode, drawn behind the cursor, taken on request.
+--- Ghost text: requested at every change in insert mode, and drawn after the cursor.
 ---
---- An item is shown and taken only while the buffer still says what the item was written for: the
---- text from its start to the cursor is how it begins, and the text behind the cursor is unchanged.
---- What is inserted is cut from the item at that moment, so a late answer cannot double or garble
---- text. Neovim's own `vim.lsp.inline_completion` has neither rule; see the project's
---- ARCHITECTURE.md.
+--- An item is shown and can be accepted only while it fits the buffer: the text from its start to
+--- the cursor is the beginning of the item, and the text after the cursor has not changed. The text
+--- to insert is cut from the item at the moment it is accepted, so a late answer cannot duplicate or
+--- garble text. Neovim's own `vim.lsp.inline_completion` has neither rule.
 
 local server = require('interline.server')
 
@@ -18,29 +17,29 @@ local namespace = api.nvim_create_namespace('interline')
 
 ---@class interline.Candidate
 ---@field item lsp.InlineCompletionItem
----@field text string From the start to its end, lines separated by `\n`.
----@field gone integer UTF-16 units of the item that stand before `text`, since its lines were taken.
+---@field text string The text from `start`, with lines separated by `\n`.
+---@field gone integer UTF-16 units of the item before `text`: the lines that were accepted already.
 ---@field shown boolean
 
 ---@class interline.Ghost
 ---@field bufnr integer
----@field row integer The line of start and cursor, from 0.
----@field start integer Where the candidates' text begins, in bytes of the line.
----@field tail string What stands behind the cursor in the line.
+---@field row integer The line of the start and the cursor, from 0.
+---@field start integer Where the candidates begin, in bytes of the line.
+---@field tail string The text after the cursor in the line.
 ---@field candidates interline.Candidate[]
 ---@field index integer
----@field invoked boolean Whether it was asked for by hand.
+---@field invoked boolean Whether it was invoked by the user.
 
 ---@type interline.Ghost?
 local ghost
---- The request under way.
+--- The open request.
 ---@type { client: vim.lsp.Client, id: integer }?
 local pending
---- The place asked about last: a change and a movement of the cursor are one event.
+--- The place of the last request, because one change causes several events.
 ---@type string?
 local asked
 
----@return integer row, integer col From 0, in bytes.
+---@return integer row, integer col Both from 0; `col` in bytes.
 local function cursor()
   local position = api.nvim_win_get_cursor(0)
   return position[1] - 1, position[2]
@@ -51,7 +50,7 @@ local function inserting()
   return api.nvim_get_mode().mode:sub(1, 1) == 'i'
 end
 
---- Whether an item of the menu stands in the text.
+--- Whether an item of the menu is selected.
 ---@return boolean
 local function menu_has_selection()
   return vim.fn.pumvisible() == 1 and vim.fn.complete_info({ 'selected' }).selected >= 0
@@ -75,13 +74,13 @@ local function drop()
   ghost = nil
 end
 
---- What the user has typed of the candidates, if the ghost still fits the buffer.
+--- The part of the candidates that the user has typed, if the ghost text still fits the buffer.
 ---@return string?
 local function typed()
   if not ghost or ghost.bufnr ~= api.nvim_get_current_buf() or not inserting() then
     return
   end
-  -- Beyond the text, where 'virtualedit' lets the cursor go, nothing can be inserted as it is shown.
+  -- With 'virtualedit', the cursor can be beyond the text, where an insertion would look different.
   if not vim.bo.modifiable or vim.fn.getpos('.')[4] > 0 then
     return
   end
@@ -92,7 +91,7 @@ local function typed()
   end
 end
 
---- Leaves the candidates that go on from what was typed, and answers what is left of the current.
+--- Drops the candidates that do not continue the typed text, and returns the rest of the current one.
 ---@return string?
 local function rest()
   local prefix = typed()
@@ -113,12 +112,12 @@ local function rest()
   return candidate and candidate.text:sub(#prefix + 1)
 end
 
---- Draws what is left of the current candidate; forgets the ghost if nothing fits.
+--- Draws the rest of the current candidate, or drops the ghost text if no candidate fits.
 local function draw()
   hide()
   local text = rest()
   if not ghost or not text then
-    -- A selection in the menu passes.
+    -- Keep it while an item of the menu is selected, which is temporary.
     if not menu_has_selection() then
       ghost = nil
     end
@@ -148,7 +147,7 @@ local function draw()
   end
 end
 
---- An item as a candidate, if it only inserts at the cursor.
+--- Turns an item into a candidate, if it ends at the cursor and starts in the same line.
 ---@param item lsp.InlineCompletionItem
 ---@param position lsp.Position
 ---@return interline.Candidate?
@@ -182,7 +181,7 @@ local function request(client, kind, index)
       return
     end
     pending = nil
-    -- `null` decides nothing: what is shown may stay. So does a failed request, which is logged.
+    -- `null` and a failed request, which is logged, say nothing: keep the current ghost text.
     if not result or result == vim.NIL then
       return
     end
@@ -213,7 +212,7 @@ local function request(client, kind, index)
   pending = sent and { client = client, id = id } or nil
 end
 
---- After a change or a movement of the cursor.
+--- Handles a change or a cursor movement.
 ---@param bufnr integer
 local function update(bufnr)
   local client = server.client(bufnr)
@@ -223,7 +222,7 @@ local function update(bufnr)
   draw()
   local row, col = cursor()
   local place = ('%d:%d:%d:%d'):format(bufnr, api.nvim_buf_get_changedtick(bufnr), row, col)
-  -- What was asked for by hand stays as long as it fits.
+  -- Invoked ghost text stays as long as it fits.
   local keep = ghost and ghost.invoked
   if place == asked or keep or menu_has_selection() or vim.fn.reg_executing() ~= '' then
     return
@@ -232,8 +231,9 @@ local function update(bufnr)
   request(client, AUTOMATIC, 1)
 end
 
---- How much of the text a part is. A word is the whitespace before it and a run of letters, or of
---- other signs; a line goes to its end, or over the line end where nothing else is left of it.
+--- The parts of the text that can be accepted. A word is whitespace and then a run of keyword
+--- characters or of other characters. A line goes to its end; at the end of a line, it is the line
+--- break and the next line.
 local parts = {
   all = function(text)
     return text
@@ -259,7 +259,7 @@ function M.accept(part)
   local taken = parts[part](text)
   local lines = vim.split(taken, '\n', { plain = true })
   local row, col = cursor()
-  -- A block of its own, so that one undo takes it back.
+  -- Start a new undo block, so that one undo removes exactly this text.
   vim.cmd('let &g:undolevels = &g:undolevels')
   api.nvim_buf_set_text(ghost.bufnr, row, col, row, col, lines)
   local end_col = (#lines == 1 and col or 0) + #lines[#lines]
@@ -279,7 +279,7 @@ function M.accept(part)
     acceptedLength = current.gone + vim.str_utfindex(inserted, 'utf-16'),
   })
   if #lines > 1 then
-    -- It goes on from the beginning of the last line that was taken.
+    -- The candidate now starts at the beginning of the last accepted line.
     local before = inserted:sub(1, #inserted - #lines[#lines])
     current.gone = current.gone + vim.str_utfindex(before, 'utf-16')
     current.text = current.text:sub(#before + 1)
@@ -321,11 +321,11 @@ function M.dismiss()
   return shown
 end
 
---- Follows a buffer that the server knows.
+--- Shows ghost text in a buffer that the server is attached to.
 ---@param bufnr integer
 function M.attach(bufnr)
   local group = api.nvim_create_augroup('interline.ghost.' .. bufnr, {})
-  -- At once, so that no screen is drawn in between.
+  -- At once, before the screen is drawn.
   api.nvim_create_autocmd({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, {
     group = group,
     buffer = bufnr,
@@ -333,7 +333,7 @@ function M.attach(bufnr)
       update(bufnr)
     end,
   })
-  -- Here the mode is not yet insert, or the menu not yet as it will be.
+  -- Scheduled: at these events the mode is not yet insert mode, or the menu is not up to date.
   api.nvim_create_autocmd({ 'InsertEnter', 'CompleteChanged', 'CompleteDone' }, {
     group = group,
     buffer = bufnr,

@@ -14,11 +14,11 @@ function M.check()
   end
   local cmd = vim.lsp.config.interline.cmd
   if type(cmd) ~= 'table' then
-    health.info('`cmd` is a function of your own')
+    health.info('`cmd` is a function, so the executable is not checked')
   else
     local version = vim.system({ cmd[1], '--version' }):wait(10000)
     if version.code ~= 0 then
-      health.error(('`%s --version` fails: %s'):format(cmd[1], vim.trim(version.stderr or '')))
+      health.error(('`%s --version` failed: %s'):format(cmd[1], vim.trim(version.stderr or '')))
       return
     end
     health.ok(('%s (%s)'):format(vim.trim(version.stdout), vim.fn.exepath(cmd[1])))
@@ -37,7 +37,7 @@ function M.check()
       end
     end
     if doctor.code ~= 0 and doctor.code ~= 1 then
-      health.error('`interline doctor` ended early: ' .. vim.trim(doctor.stderr or ''))
+      health.error('`interline doctor` failed: ' .. vim.trim(doctor.stderr or ''))
     end
   end
 
@@ -46,8 +46,8 @@ function M.check()
   local status = server.status()
   if client and status then
     local report = status.kind == 'Error' and health.error or health.ok
-    report('the server runs: ' .. status.message)
-    health.info('positions are in ' .. client.offset_encoding)
+    report('the server is running: ' .. status.message)
+    health.info('the position encoding is ' .. client.offset_encoding)
   else
     health.info('the server is not running; it starts with the first file')
   end

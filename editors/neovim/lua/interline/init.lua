@@ -1,10 +1,10 @@
---- What keys and status lines call. The keys are in |interline-keys|.
+--- The functions for mappings and status lines. For the default keys, see |interline-keys|.
 
 local M = {}
 
---- Takes the ghost text, or its beginning, into the buffer.
+--- Inserts the ghost text, or its first part, into the buffer.
 ---@param part? 'all'|'word'|'line'
----@return boolean taken Whether there was ghost text.
+---@return boolean accepted Whether there was ghost text.
 function M.accept(part)
   return require('interline.ghost').accept(part or 'all')
 end
@@ -15,13 +15,13 @@ function M.visible()
   return require('interline.ghost').visible()
 end
 
---- Shows another candidate; asks for several if there is only one.
----@param step? integer 1 for the next, -1 for the one before
+--- Shows another candidate. Requests more if there is only one.
+---@param step? integer 1 for the next candidate, -1 for the previous one
 function M.cycle(step)
   require('interline.ghost').cycle(step or 1)
 end
 
---- Asks by hand: more candidates, longer ones, and where nothing comes by itself.
+--- Invokes a completion: longer, with several candidates, and also where none appears automatically.
 function M.trigger()
   require('interline.ghost').trigger()
 end
@@ -32,7 +32,7 @@ function M.dismiss()
   return require('interline.ghost').dismiss()
 end
 
---- For a status line: `Interline`, followed by what is not as usual.
+--- For a status line: `Interline`, followed by anything unusual.
 ---@return string
 function M.status()
   local status = require('interline.server').status()

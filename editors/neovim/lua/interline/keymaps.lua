@@ -1,4 +1,4 @@
---- The keys of insert mode, and the colours of ghost text.
+--- The keys in insert mode, and the colours of ghost text.
 
 local interline = require('interline')
 
@@ -6,8 +6,8 @@ local M = {}
 
 ---@class interline.Key
 ---@field name string Its `<Plug>` mapping is `<Plug>(interline-…)`.
----@field lhs string The key it gets, unless the key is taken.
----@field action fun(): boolean? Answers `false` if the key shall do what it does without Interline.
+---@field lhs string The key to map, unless it is mapped already.
+---@field action fun(): boolean? Returns `false` if the key should do what it does without Interline.
 
 ---@type interline.Key[]
 M.keys = {
@@ -38,7 +38,7 @@ M.keys = {
   { name = 'trigger', lhs = '<M-Bslash>', action = interline.trigger },
 }
 
---- Whether the key does what Interline wants it to.
+--- Whether any key is mapped to this action.
 ---@param key interline.Key
 ---@return boolean
 function M.is_set(key)
@@ -53,13 +53,13 @@ local function map(key)
     if key.action() ~= false then
       return
     end
-    -- What Neovim itself maps the key to.
+    -- Neovim's own mapping of the key.
     if key.lhs == '<Tab>' and vim.snippet.active({ direction = 1 }) then
       vim.snippet.jump(1)
       return
     end
     local typed = vim.api.nvim_replace_termcodes(key.lhs, true, true, true)
-    -- Before what was typed since, and without mappings.
+    -- Inserted before any keys typed since, and without remapping.
     vim.api.nvim_feedkeys(typed, 'in', false)
   end, { desc = desc })
 
@@ -74,7 +74,7 @@ end
 
 local done = false
 
---- Once, when the server is first of use.
+--- Sets the keys and colours, once, when the server is first attached.
 function M.set()
   if done then
     return

@@ -1,16 +1,16 @@
---- The server as a process: where it is, how it does, and starting it again when it has crashed.
+--- The server process: finding it, its status, and restarts after crashes.
 
 local M = {}
 
---- How long to wait, in seconds; a table so that the tests need not.
+--- How long to wait, in seconds. A table, so that tests can shorten the waits.
 M.patience = {
-  -- Before each new start after a crash; then it is given up.
+  -- Before each restart after a crash. After the last one, there are no more restarts.
   restart = { 1, 2, 4, 8 },
-  -- After this time a start counts as good.
+  -- A server that has run this long started well, and earlier crashes no longer count.
   good_start = 60,
-  -- After this time a server that has not answered is reported.
+  -- A server that has not answered by then is reported.
   answer = 15,
-  -- After this time a server that was told to end is ended by a signal.
+  -- A server that has not stopped by then is killed.
   stop = 2,
 }
 
@@ -23,7 +23,7 @@ M.patience = {
 local status
 local crashes = 0
 local started = 0
---- The start that has not been answered yet.
+--- The start that the server has not answered yet.
 ---@type table?
 local starting
 local missing_reported = false
@@ -34,8 +34,8 @@ local function notify(message, level)
   vim.notify('Interline: ' .. message, level)
 end
 
---- The server's executable: `$INTERLINE_SERVER`, or the one built in the repository this plugin
---- stands in, or `interline` on the path. `cmd` in the configuration comes before all of them.
+--- The server's executable: `$INTERLINE_SERVER`, the one built in the repository that contains this
+--- plugin, or `interline` on the path. `cmd` in the configuration takes precedence over all of them.
 ---@return string
 function M.executable()
   local named = vim.env.INTERLINE_SERVER
@@ -58,13 +58,13 @@ function M.problem()
   end
 end
 
---- Whether it is worth starting: not after it has crashed too often.
+--- Whether to start the server: not after too many crashes.
 ---@return boolean
 function M.may_start()
   return crashes <= #M.patience.restart
 end
 
---- Says once if the executable is not there: Neovim leaves such a server alone without a word.
+--- Reports a missing executable, once. Neovim silently skips such a server.
 function M.report_missing()
   local problem = M.problem()
   if problem and not missing_reported then
@@ -95,14 +95,14 @@ function M.on_init()
   starting = nil
 end
 
---- Runs outside the main loop.
+--- Neovim calls this outside the main loop.
 ---@param code integer
 ---@param signal integer
 function M.on_exit(code, signal)
   local answered = starting == nil
   starting = nil
   vim.schedule(function()
-    -- It is told to end by request, or by signal 15 if it does not listen.
+    -- Neovim stops it with a request, or with signal 15 if it does not answer.
     local intended = vim.v.exiting ~= vim.NIL or signal == 15 or (code == 0 and signal == 0 and answered)
     status = nil
     vim.cmd.redrawstatus({ bang = true })
@@ -112,7 +112,7 @@ function M.on_exit(code, signal)
   end)
 end
 
---- Starts again, later each time, and at last not any more.
+--- Handles a crash: restarts the server, later each time, and finally gives up.
 ---@param how string
 function M.crashed(how)
   if vim.uv.now() - started > M.patience.good_start * 1000 then
@@ -121,16 +121,18 @@ function M.crashed(how)
   crashes = crashes + 1
   local wait = M.patience.restart[crashes]
   if not wait then
-    status = { kind = 'Error', busy = false, message = 'the server keeps ending with ' .. how }
+    status = { kind = 'Error', busy = false, message = 'the server keeps stopping with ' .. how }
     notify(
-      ('the server has ended %d times, now with %s, and is left alone; see `:Interline log`, then `:Interline restart`')
-        :format(crashes, how),
+      (
+        'the server has stopped %d times, most recently with %s, and will not be restarted; '
+        .. 'see `:Interline log`, then `:Interline restart`'
+      ):format(crashes, how),
       vim.log.levels.ERROR
     )
     return
   end
-  status = { kind = 'Warning', busy = true, message = ('ended with %s, starts again'):format(how) }
-  notify(('the server ended with %s; it starts again in %g s'):format(how, wait), vim.log.levels.WARN)
+  status = { kind = 'Warning', busy = true, message = ('stopped with %s, restarting'):format(how) }
+  notify(('the server stopped with %s; it will restart in %g s'):format(how, wait), vim.log.levels.WARN)
   vim.defer_fn(function()
     if vim.lsp.is_enabled('interline') and not M.client() then
       M.start()
@@ -138,7 +140,7 @@ function M.crashed(how)
   end, wait * 1000)
 end
 
---- The running client, of a buffer if one is given.
+--- The running client; if a buffer is given, only if it is attached to that buffer.
 ---@param bufnr integer?
 ---@return vim.lsp.Client?
 function M.client(bufnr)
@@ -149,13 +151,13 @@ function M.client(bufnr)
   end
 end
 
---- Starts the server where it is not running, and attaches it to every buffer of a file.
+--- Starts the server if it is not running, and attaches it to all buffers with files.
 function M.start()
   missing_reported = false
   vim.lsp.enable('interline')
 end
 
---- Ends the server and starts a new one, with the settings as they are now.
+--- Restarts the server with the current settings.
 function M.restart()
   crashes = 0
   local running = function()
@@ -171,7 +173,7 @@ function M.restart()
       timer:close()
       M.start()
     elseif vim.uv.now() > patient_until then
-      -- A server that does not answer does not end by request either.
+      -- A server that does not answer does not stop on request either.
       for _, client in ipairs(running()) do
         client:stop(true)
       end
@@ -179,7 +181,7 @@ function M.restart()
   end))
 end
 
---- Changes settings of the running server and of those to come.
+--- Changes settings of the running server and of later ones.
 ---@param settings table<string, any>
 function M.configure(settings)
   local config = vim.deepcopy(vim.lsp.config.interline)
@@ -194,7 +196,7 @@ function M.configure(settings)
   end
 end
 
---- Asks for the status of the buffer the user looks at; the answer is `didChangeStatus`.
+--- Asks for the status in the current buffer. The server answers with `didChangeStatus`.
 ---@param client vim.lsp.Client
 ---@param bufnr integer
 function M.focus(client, bufnr)
@@ -209,7 +211,7 @@ function M.did_change_status(_, result)
   vim.cmd.redrawstatus({ bang = true })
 end
 
---- What the server said of itself last; nothing when it is not running.
+--- The latest status from the server; `nil` if it is not running.
 ---@return interline.Status?
 function M.status()
   return status

@@ -1,4 +1,4 @@
-// Evaluates what the tests send over the socket $PROBE, with `vscode` in scope.
+// Evaluates the code that the tests send over the socket $PROBE, with `vscode` in scope.
 const http = require('node:http');
 const vscode = require('vscode');
 
@@ -13,7 +13,7 @@ exports.activate = () => {
       response.end(JSON.stringify({ error: String(error.stack ?? error) }));
     }
   });
-  // The first window has it; a second one is driven by keys alone.
+  // The first window owns the socket; a second one is driven by keys alone.
   server.on('error', () => {});
   server.listen(process.env.PROBE);
   return { dispose: () => server.close() };
