@@ -27,7 +27,6 @@ mod tests;
 pub mod tidy;
 pub mod uri;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,11 +38,11 @@ use tokio::sync::Notify;
 use tower_lsp::jsonrpc::{Error, Result};
 use tower_lsp::ls_types::{
     CodeActionParams, CodeActionResponse, CompletionParams, CompletionResponse,
-    DidChangeConfigurationParams, DidChangeTextDocumentParams, DidCloseTextDocumentParams,
-    DidOpenTextDocumentParams, DidSaveTextDocumentParams, ExecuteCommandParams, InitializeParams,
-    InitializeResult, InitializedParams, InlineCompletionList, InlineCompletionParams,
-    InlineCompletionTriggerKind, MessageType, Position, TextDocumentPositionParams, Uri,
-    WorkspaceFolder,
+    DidChangeConfigurationParams, DidChangeTextDocumentParams, DidChangeWorkspaceFoldersParams,
+    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DidSaveTextDocumentParams,
+    ExecuteCommandParams, InitializeParams, InitializeResult, InitializedParams,
+    InlineCompletionList, InlineCompletionParams, InlineCompletionTriggerKind, MessageType,
+    Position, TextDocumentPositionParams, Uri, WorkspaceFolder,
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
@@ -169,17 +168,18 @@ struct Session {
     no_range: NoRange,
     /// Whether the client can be asked to show progress.
     work_done_progress: bool,
-    workspaces: Vec<PathBuf>,
+    workspaces: Mutex<Vec<PathBuf>>,
     completer: Completer,
 }
 
 impl Session {
     /// The innermost of the client's workspaces that has the file.
     fn workspace_of(&self, file: &Path) -> Option<PathBuf> {
-        let around = self
+        let workspaces = self
             .workspaces
-            .iter()
-            .filter(|folder| file.starts_with(folder));
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let around = workspaces.iter().filter(|folder| file.starts_with(folder));
         around
             .max_by_key(|folder| folder.as_os_str().len())
             .cloned()
@@ -416,7 +416,11 @@ impl LanguageServer for Server {
     async fn initialize(&self, params: InitializeParams) -> Result<InitializeResult> {
         let window = params.capabilities.window;
         let work_done_progress = window.and_then(|window| window.work_done_progress);
-        let workspaces = workspaces(params.workspace_folders);
+        #[allow(deprecated, reason = "some clients send nothing newer")]
+        let workspaces = match (params.workspace_folders, params.root_uri) {
+            (Some(folders), _) => folder_paths(&folders),
+            (None, root) => root.iter().map(uri::path).collect(),
+        };
         let general = params.capabilities.general;
         let encodings = general.and_then(|general| general.position_encodings);
         let encoding = PositionEncoding::negotiate(encodings.as_deref());
@@ -440,7 +444,7 @@ impl LanguageServer for Server {
                 encoding,
                 no_range,
                 work_done_progress: work_done_progress.unwrap_or_default(),
-                workspaces,
+                workspaces: Mutex::new(workspaces),
                 completer,
             })
             .is_err()
@@ -542,6 +546,17 @@ impl LanguageServer for Server {
         }
     }
 
+    async fn did_change_workspace_folders(&self, params: DidChangeWorkspaceFoldersParams) {
+        let Ok(session) = self.session() else { return };
+        let mut workspaces = session
+            .workspaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let removed = folder_paths(&params.event.removed);
+        workspaces.retain(|folder| !removed.contains(folder));
+        workspaces.extend(folder_paths(&params.event.added));
+    }
+
     async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
         let session = self.session()?;
         let Some(snapshot) = self.snapshot(session, &params.text_document_position) else {
@@ -582,8 +597,9 @@ impl LanguageServer for Server {
     }
 }
 
-fn workspaces(folders: Option<Vec<WorkspaceFolder>>) -> Vec<PathBuf> {
-    let folders = folders.into_iter().flatten();
-    let paths = folders.filter_map(|folder| folder.uri.to_file_path().map(Cow::into_owned));
-    paths.collect()
+fn folder_paths(folders: &[WorkspaceFolder]) -> Vec<PathBuf> {
+    folders
+        .iter()
+        .map(|folder| uri::path(&folder.uri))
+        .collect()
 }

@@ -611,6 +611,75 @@ mod tests {
         check_error(&long, "interline.explain", none(), expect!["the text is too long for the model: 7024 tokens with its prompt, and 1648 fit beside the answer; select less"]).await;
     }
 
+    /// More tasks than may wait: the last is refused, and edits and cancels go on.
+    #[tokio::test]
+    async fn tasks_beyond_a_bound_are_refused() {
+        let (engine, gate) = gated("It multiplies.").await;
+        let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
+        server.open(FUNCTION).await;
+        let mut ids = Vec::new();
+        for _ in 0..=MOST_TASKS {
+            ids.push(server.task("interline.explain", 0, Value::Null).await);
+        }
+        let refused = ids.pop().unwrap();
+        let answer = server.client.answer(refused).await.unwrap();
+        assert_eq!(
+            answer["error"]["message"],
+            "32 tasks are waiting already; let some end, or cancel them"
+        );
+        server.type_text("x").await;
+        server.command(WHY, json!([])).await;
+        drop(gate);
+        for id in ids {
+            let answer = server.client.answer(id).await.unwrap();
+            assert_eq!(answer["result"]["text"], "It multiplies.\n", "{answer}");
+        }
+        server.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_has_examples_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = folder.path().join(".interline/examples/explain");
+        std::fs::create_dir_all(&examples).unwrap();
+        std::fs::write(examples.join("a.input.py"), "1").unwrap();
+        let root = uri(folder.path());
+        let added = json!({ "event": { "added": [{ "uri": root, "name": "a" }], "removed": [] } });
+        for initialize in [
+            json!({ "capabilities": {}, "rootUri": root }),
+            json!({ "capabilities": {}, "workspaceFolders": [{ "uri": root, "name": "a" }] }),
+            json!({ "capabilities": {} }),
+        ] {
+            let later = initialize.as_object().unwrap().len() == 1;
+            let (engine, gate) = gated("It multiplies.").await;
+            drop(gate);
+            let mut server = TestServer::start_with(engine, initialize).await;
+            if later {
+                let method = "workspace/didChangeWorkspaceFolders";
+                server.notify(method, added.clone()).await;
+            }
+            let document = uri(&folder.path().join("b.py"));
+            let text = json!({
+                "uri": document, "languageId": "python", "version": 1, "text": "x = 1\n",
+            });
+            server
+                .notify("textDocument/didOpen", json!({ "textDocument": text }))
+                .await;
+            let arguments = json!([{ "uri": document }]);
+            let params = json!({ "command": "interline.explain", "arguments": arguments });
+            let id = server.client.send("workspace/executeCommand", params).await;
+            let answer = server.client.answer(id.unwrap()).await.unwrap();
+            // Half an example is an error: the folder was read.
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.contains("has no other half"), "{message}");
+            server.end().await;
+        }
+    }
+
+    fn uri(path: &std::path::Path) -> String {
+        crate::server::client::file_uri(path).unwrap()
+    }
+
     #[tokio::test]
     async fn nothing_is_run_without_a_yes() {
         let mut server = TestServer::start("").await;

@@ -1,6 +1,6 @@
 //! What the user can set, and what the rooms below are handed of it: plain values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,9 +85,9 @@ impl Options {
     #[must_use]
     pub fn engine(&self) -> EngineOptions {
         EngineOptions {
-            model: self.model.clone(),
+            model: self.model.as_deref().map(expand_home),
             runtime: RuntimeOptions {
-                library: self.runtime.clone(),
+                library: self.runtime.as_deref().map(expand_home),
                 offline: self.offline.unwrap_or_default(),
                 provider: self.provider.unwrap_or_default(),
             },
@@ -118,6 +118,15 @@ impl Options {
             time_limit: self.time_limit_ms.map(Duration::from_millis),
             engine,
         })
+    }
+}
+
+/// A path in which `~` is the user's home, for no shell has looked at it.
+fn expand_home(path: &Path) -> PathBuf {
+    let home = directories::BaseDirs::new();
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.home_dir().join(rest),
+        _ => path.to_path_buf(),
     }
 }
 
@@ -298,6 +307,26 @@ mod tests {
             json!({"enabled": false}),
             &["python"],
         );
+    }
+
+    #[test]
+    fn a_tilde_is_the_home() {
+        let home = directories::BaseDirs::new()
+            .unwrap()
+            .home_dir()
+            .to_path_buf();
+        for (given, expected) in [
+            ("~/m", home.join("m")),
+            ("~", home.join("")),
+            ("/a/~/m", PathBuf::from("/a/~/m")),
+            ("~m", PathBuf::from("~m")),
+        ] {
+            let options = Options {
+                model: Some(given.into()),
+                ..Options::default()
+            };
+            assert_eq!(options.engine().model, Some(expected), "{given}");
+        }
     }
 
     #[test]

@@ -223,7 +223,13 @@ async fn it_says_what_it_can() {
           },
           "inlineCompletionProvider": true,
           "positionEncoding": "utf-8",
-          "textDocumentSync": 2
+          "textDocumentSync": 2,
+          "workspace": {
+            "workspaceFolders": {
+              "changeNotifications": true,
+              "supported": true
+            }
+          }
         }"#]];
     expected.assert_eq(&format!("{:#}", result.unwrap()["capabilities"]));
 }
