@@ -63,9 +63,9 @@ pub struct Ready {
     pub lanes: usize,
     /// How long an automatic completion may write, where the user has set nothing: a line's time.
     pub line_time: Duration,
-    /// Prompt tokens a second, measured once after loading.
+    /// Prompt tokens a second, as far as the machine has shown by now.
     pub prefill_speed: f64,
-    /// Written tokens a second, measured once after loading.
+    /// Written tokens a second, likewise.
     pub decode_speed: f64,
 }
 
@@ -132,10 +132,17 @@ impl Engine {
             }));
             let loaded = loaded.unwrap_or_else(|_| Err("loading the model panicked".to_owned()));
             match loaded {
-                Ok((worker, ready)) => {
+                Ok(worker) => {
+                    let ready = worker.ready();
                     tracing::info!(?ready, elapsed = ?start.elapsed(), "the model is ready");
                     sender.send_replace(EngineState::Ready(ready));
-                    worker.run(&thread_queue);
+                    worker.run(&thread_queue, |ready| {
+                        // No news for whoever watches the state.
+                        sender.send_if_modified(|state| {
+                            *state = EngineState::Ready(ready);
+                            false
+                        });
+                    });
                 }
                 Err(problem) => {
                     tracing::error!("no model: {problem}");

@@ -199,6 +199,12 @@ impl Lanes {
         }
     }
 
+    /// How many texts are written in one pass.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// The time spent in the model since this was last asked, without that of the decoder.
     pub fn take_model_time(&mut self) -> Duration {
         std::mem::take(&mut self.model_time)

@@ -19,7 +19,6 @@ pub(super) struct Worker {
     model: Model,
     prompts: PromptBuilder,
     pace: Pace,
-    prompt_tokens: usize,
     /// The completions' decoder.
     completions: Decoder,
     /// The tasks' own decoder, made at the first one: what comes first in each of them is kept.
@@ -34,37 +33,44 @@ impl Worker {
     /// # Errors
     ///
     /// When there is no memory for the cache, or the model fails.
-    pub(super) fn new(model: Model) -> Result<(Self, Ready), ForwardError> {
+    pub(super) fn new(model: Model) -> Result<Self, ForwardError> {
         let capacity = (LONGEST_PROMPT + MAX_NEW_TOKENS).min(model.context_length);
         let mut completions = Decoder::new(&*model.causal_lm, capacity)?;
         let pace = Pace::measure(&mut completions)?;
-        let prompt_tokens = pace.prompt_tokens(capacity);
-        let ready = Ready {
+        Ok(Self {
+            model,
+            prompts: PromptBuilder::default(),
+            pace,
+            completions,
+            tasks: None,
+            runs: Vec::new(),
+        })
+    }
+
+    /// The model and what is known of its speed by now.
+    pub(super) fn ready(&self) -> Ready {
+        let Self { model, pace, .. } = self;
+        Ready {
             model: model.name.clone(),
             runs_on: model.runs_on.clone(),
             prompt_format: model.fim.to_string(),
-            prompt_tokens,
+            prompt_tokens: pace.prompt_tokens(self.completions.capacity()),
             chunk_tokens: pace.chunk,
             lanes: pace.lanes(),
             line_time: pace.line_time(),
             prefill_speed: pace.prefill,
             decode_speed: pace.decode,
-        };
-        let worker = Self {
-            model,
-            prompts: PromptBuilder::default(),
-            pace,
-            prompt_tokens,
-            completions,
-            tasks: None,
-            runs: Vec::new(),
-        };
-        Ok((worker, ready))
+        }
     }
 
-    /// Works until the queue is closed.
-    pub(super) fn run(mut self, queue: &Queue) {
+    /// Works until the queue is closed. `learned` is told when more is known of the model's speed.
+    pub(super) fn run(mut self, queue: &Queue, mut learned: impl FnMut(Ready)) {
+        let mut known = self.pace;
         loop {
+            if self.pace != known && self.runs.is_empty() {
+                known = self.pace;
+                learned(self.ready());
+            }
             match queue.next(self.runs.last().map(Run::priority)) {
                 Next::Start(job) => {
                     // Anything drops an idle run.
@@ -103,6 +109,7 @@ impl Worker {
     }
 
     fn pass(&mut self, run: &mut Run) -> Result<bool, EngineError> {
+        let hole = self.pace.prompt_tokens(self.completions.capacity());
         let decoder = match (run.priority(), &mut self.tasks) {
             (Priority::Task, Some(decoder)) => decoder,
             (Priority::Task, none) => {
@@ -112,14 +119,14 @@ impl Worker {
             _ => &mut self.completions,
         };
         let room = Room {
-            hole: self.prompt_tokens,
+            hole,
             all: decoder.capacity(),
         };
         run.advance(&mut Tools {
             model: &self.model,
             prompts: &mut self.prompts,
             decoder,
-            pace: &self.pace,
+            pace: &mut self.pace,
             room,
         })
     }

@@ -28,7 +28,7 @@ const LINE: usize = 24;
 /// A line may be waited for this long, whatever the model.
 const LINE_TIME: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1500)];
 
-/// What was measured once after loading.
+/// What was measured after loading, and learned since.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pace {
     /// Prompt tokens a second.
@@ -77,13 +77,35 @@ impl Pace {
             ));
         }
         decoder.truncate(0);
-        let speed = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
         Ok(Self {
             prefill: speed(PROMPT, prefill),
             decode: speed(STEPS, decode),
             lane: batch.saturating_sub(step) / (BATCH as u32 - 1),
             chunk,
         })
+    }
+
+    /// Learns from a pass that read `tokens` tokens. The machine may have been busy when it was
+    /// measured, so only what is faster counts: nothing makes a machine seem faster than it is.
+    pub(super) fn observe_reading(&mut self, tokens: usize, time: Duration) {
+        // A pass over a few tokens says little of a long one.
+        if tokens >= self.chunk {
+            self.prefill = self.prefill.max(speed(tokens, time));
+            self.chunk = self.chunk.max(chunk(tokens, time).min(2 * self.chunk));
+        }
+    }
+
+    /// Learns from a pass that wrote a token in each of `lanes` texts. As with reading, only what is
+    /// faster counts.
+    pub(super) fn observe_writing(&mut self, lanes: usize, time: Duration) {
+        let step = Duration::from_secs_f64(1.0 / self.decode.max(1e-3));
+        match lanes.checked_sub(1) {
+            None | Some(0) => self.decode = self.decode.max(speed(1, time)),
+            Some(further) => {
+                let lane = time.saturating_sub(step) / u32::try_from(further).unwrap_or(u32::MAX);
+                self.lane = self.lane.min(lane);
+            }
+        }
     }
 
     /// The longest prompt of a completion, in tokens, within what `capacity` tokens have room for
@@ -113,6 +135,11 @@ impl Pace {
         let tenths = (line.as_secs_f64() * 10.0).ceil() as u64;
         Duration::from_millis(100 * tenths).clamp(least, most)
     }
+}
+
+/// Tokens a second.
+fn speed(tokens: usize, time: Duration) -> f64 {
+    tokens as f64 / time.as_secs_f64().max(1e-9)
 }
 
 /// The tokens of a pass that takes [`PASS`], where `tokens` take `time`.
@@ -152,6 +179,34 @@ mod tests {
         check(110.0, 14.0, 30, (128, 1, 1500));
         check(20_000.0, 300.0, 1, (1024, 16, 400));
         check(1.0, 0.1, 9000, (128, 1, 1500));
+    }
+
+    #[test]
+    fn a_busy_start_is_forgotten() {
+        let busy = Pace {
+            prefill: 30.0,
+            decode: 4.0,
+            lane: Duration::from_millis(200),
+            chunk: 8,
+        };
+        let mut pace = busy;
+        pace.observe_reading(8, Duration::from_millis(900));
+        pace.observe_reading(4, Duration::from_millis(1));
+        pace.observe_writing(1, Duration::from_millis(300));
+        pace.observe_writing(3, Duration::from_millis(900));
+        assert_eq!(pace, busy, "slower passes, and short ones, teach nothing");
+        for _ in 0..3 {
+            // 300 tokens a second.
+            let tokens = pace.chunk;
+            pace.observe_reading(tokens, Duration::from_secs_f64(tokens as f64 / 300.0));
+        }
+        pace.observe_writing(1, Duration::from_millis(25));
+        pace.observe_writing(3, Duration::from_millis(45));
+        assert_eq!(
+            (pace.prompt_tokens(1536), pace.chunk, pace.lanes()),
+            (256, 12, 3)
+        );
+        assert_eq!(pace.line_time(), Duration::from_millis(1000));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) struct Tools<'a> {
     pub(super) model: &'a Model,
     pub(super) prompts: &'a mut PromptBuilder,
     pub(super) decoder: &'a mut Decoder,
-    pub(super) pace: &'a Pace,
+    pub(super) pace: &'a mut Pace,
     pub(super) room: Room,
 }
 
@@ -97,8 +97,11 @@ impl Run {
                 // Something more urgent may have used the decoder since the last pass.
                 tools.decoder.keep_whole(&prompt.ids);
                 if tools.decoder.tokens().len() < prompt.ids.len() {
-                    stats.computed += tools.decoder.read(&prompt.ids, tools.pace.chunk)?;
-                    stats.model += spent(&mut stats.prefill, tools.decoder);
+                    let read = tools.decoder.read(&prompt.ids, tools.pace.chunk)?;
+                    let time = spent(&mut stats.prefill, tools.decoder);
+                    tools.pace.observe_reading(read, time);
+                    stats.computed += read;
+                    stats.model += time;
                 }
                 if tools.decoder.tokens().len() == prompt.ids.len() {
                     let lanes = lanes(&job.request, std::mem::take(prompt), tools)?;
@@ -112,7 +115,11 @@ impl Run {
                     stats.generated += generation.tokens;
                     job.tell(Event::Drawn(draw, generation));
                 })?;
-                stats.model += spent(&mut stats.decode, tools.decoder) + lanes.take_model_time();
+                let time = spent(&mut stats.decode, tools.decoder) + lanes.take_model_time();
+                if more {
+                    tools.pace.observe_writing(lanes.count(), time);
+                }
+                stats.model += time;
                 if let Some(text) = lanes.single_text() {
                     let end = match job.request.scope {
                         Scope::Fence => text.rfind('\n').map_or(0, |line| line + 1),
