@@ -206,7 +206,7 @@ mod tests {
             (pace.prompt_tokens(1536), pace.chunk, pace.lanes()),
             (256, 12, 3)
         );
-        assert_eq!(pace.line_time(), Duration::from_millis(1000));
+        assert_eq!(pace.line_time(), Duration::from_millis(600));
     }
 
     #[test]
