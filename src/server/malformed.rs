@@ -38,7 +38,8 @@ impl Marks {
         let mut chars = text.chars();
         while let Some(char) = chars.next() {
             if char == self.half {
-                let unit = chars.next().map_or(0, u32::from).wrapping_sub(FIRST_HALF) + 0xd800;
+                let unit = chars.next().map_or(0, u32::from);
+                let unit = unit.wrapping_sub(FIRST_HALF).wrapping_add(0xd800);
                 let unit = u16::try_from(unit).unwrap_or(0xd800);
                 marked.halves.push((clean.len(), unit));
                 clean.push(REPLACEMENT);

@@ -294,11 +294,14 @@ impl Tidy {
                 begin(params);
             }
             "workspace/executeCommand" => {
-                if members["params"]["command"] == super::commands::DOCUMENT_TEXT
-                    && let Some(Value::String(uri)) = members
-                        .get_mut("params")
-                        .and_then(|it| it.pointer_mut("/arguments/0"))
-                {
+                let params = members.get_mut("params");
+                let is_asked = |params: &&mut Value| {
+                    params.get("command").and_then(Value::as_str)
+                        == Some(super::commands::DOCUMENT_TEXT)
+                };
+                let params = params.filter(is_asked);
+                let uri = params.and_then(|params| params.pointer_mut("/arguments/0"));
+                if let Some(Value::String(uri)) = uri {
                     self.names.lock().tidy(uri);
                 }
             }
@@ -386,7 +389,8 @@ impl Tidy {
                 for (key, value) in members.iter_mut() {
                     let length = path.len();
                     path.push('/');
-                    path.push_str(key);
+                    // As in a JSON pointer, RFC 6901.
+                    path.push_str(&key.replace('~', "~0").replace('/', "~1"));
                     self.walk_into(value, key, path, marks, edited);
                     path.truncate(length);
                 }
@@ -442,7 +446,7 @@ impl Edited {
     fn apply(self, members: Map<String, Value>, method: &str, uri: Option<String>) -> Vec<To> {
         let mut message = Value::Object(members);
         let mut done = Vec::new();
-        if self.halves.is_empty() {
+        if self.halves.is_empty() || !is_edit(method) {
             done.push(To::Server(message));
         } else if method == "textDocument/didChange" {
             for (path, halves) in self.halves {
@@ -477,8 +481,11 @@ impl Edited {
 
 /// Whether a path in a message leads to the text of a document or of a change of one.
 fn is_document_text(path: &str) -> bool {
-    let change = path.strip_prefix("/params/contentChanges/");
-    path == "/params/textDocument/text" || change.is_some_and(|rest| rest.ends_with("/text"))
+    let change = path
+        .strip_prefix("/params/contentChanges/")
+        .and_then(|rest| rest.strip_suffix("/text"));
+    let is_index = |index: &str| index.bytes().all(|byte| byte.is_ascii_digit());
+    path == "/params/textDocument/text" || change.is_some_and(is_index)
 }
 
 /// A number that is whole.
@@ -905,6 +912,79 @@ mod tests {
         ] {
             let lost = pass(json!({ "id": 1, "error": error }));
             assert_eq!(lost["error"]["code"], -32603, "{lost}");
+        }
+    }
+
+    /// Each of these is hostile somewhere; what comes of it is said elsewhere.
+    #[test]
+    fn no_message_is_too_strange() {
+        let text = super::super::commands::DOCUMENT_TEXT;
+        let shapes = [
+            json!(null),
+            json!(5),
+            json!("x"),
+            json!([]),
+            json!([[]]),
+            json!({}),
+            json!({ "textDocument": 5, "contentChanges": 5 }),
+            json!({ "textDocument": {}, "contentChanges": { "0": { "text": 1 } } }),
+            json!({ "textDocument": { "uri": 5, "version": {} }, "contentChanges": [5] }),
+            json!({ "command": text }),
+            json!({ "command": text, "arguments": 5 }),
+            json!({ "command": text, "arguments": [] }),
+            json!({ "command": text, "arguments": [5] }),
+            json!({ "capabilities": 5, "workspaceFolders": 5, "processId": {} }),
+            json!({ "a/b": { "~": "file:///[a]" }, "uri": "", "document": "\\" }),
+        ];
+        let methods = [
+            "initialize",
+            "initialized",
+            "shutdown",
+            "exit",
+            "textDocument/didOpen",
+            "textDocument/didChange",
+            "textDocument/didClose",
+            "textDocument/didFocus",
+            "textDocument/inlineCompletion",
+            "workspace/executeCommand",
+            "workspace/didChangeConfiguration",
+            "$/cancelRequest",
+            "",
+        ];
+        let mut tidy = Tidy::default();
+        for method in methods {
+            for id in [json!(null), json!(1), json!([])] {
+                tidy.message(json!({ "method": method, "id": id }), None);
+                tidy.message(json!({ "method": method }), None);
+                for shape in &shapes {
+                    let message = json!({ "method": method, "id": id, "params": shape });
+                    tidy.message(message, None);
+                    tidy.message(json!({ "method": method, "params": shape }), None);
+                }
+            }
+        }
+        // Halves of pairs where no text of a document is.
+        for member in [
+            r#""a/b":{"text":"\ud83d"},"a":{"b":5}"#,
+            r#""contentChanges/0":{"text":"xxx\ud83d"}"#,
+            r#""textDocument":{"text":"\ud83d","uri":"file:///a"}"#,
+        ] {
+            for method in methods {
+                let body = format!(
+                    r#"{{"method":"{method}","params":{{"contentChanges":[{{"text":""}}],{member}}}}}"#
+                );
+                let (repaired, marks) = malformed::repair(body.as_bytes()).unwrap();
+                let message = serde_json::from_slice(&repaired).unwrap();
+                for done in tidy.message(message, Some(marks)) {
+                    let To::Server(done) = done else { continue };
+                    let changes = done.pointer("/params/contentChanges").cloned();
+                    let changes = changes.unwrap_or_default();
+                    let is_edit = ["didOpen", "didChange"]
+                        .iter()
+                        .any(|name| method.ends_with(name));
+                    assert!(changes[0].get("halves").is_none() || is_edit, "{done}");
+                }
+            }
         }
     }
 
