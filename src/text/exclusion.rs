@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn exclusion() -> Exclusion {
-        Exclusion::new(&["*.min.js".to_owned(), "/work/**".to_owned()]).unwrap()
+        Exclusion::new(&["*.min.js".to_owned(), "/vault/**".to_owned()]).unwrap()
     }
 
     fn check(path: &str, expected: Option<&str>) {
@@ -302,7 +302,7 @@ mod tests {
         );
         check("/home/a/jquery.min.js", Some("*.min.js"));
         check("/home/a/JQUERY.Min.js", Some("*.min.js"));
-        check("/work/a.py", Some("/work/**"));
+        check("/vault/a.py", Some("/vault/**"));
         assert!(
             Exclusion::new(&["a[".to_owned()])
                 .unwrap_err()
