@@ -127,7 +127,7 @@ fn a_manifest_that_is_wrong_is_named() {
     );
     check(
         manifest("\"model.onnx\"", "\"other.onnx\""),
-        &["other.onnx", "is missing"],
+        &["other.onnx", "is not there as a plain file"],
     );
     check(
         manifest("\"<fim_middle>\"", "\"<fim_center>\""),

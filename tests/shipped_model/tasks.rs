@@ -352,6 +352,6 @@ fn a_text_in_place_is_the_text_in_a_copy() {
             .unwrap()
         {}
     }
-    assert!(written[0].tokens > 4, "{written:?}");
+    assert!(written[0].tokens > 2, "{written:?}");
     assert_eq!(written[0], written[1]);
 }
