@@ -77,7 +77,7 @@ impl Worker {
                     if let Some(idle) = self.runs.pop_if(|run| run.priority() == Priority::Idle) {
                         idle.end(Err(EngineError::Superseded));
                     }
-                    self.runs.push(Run::new(job));
+                    self.runs.push(Run::new(*job));
                 }
                 Next::GoOn => self.advance(),
                 Next::End => return,

@@ -27,7 +27,7 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Begin this.
-    Start(Job),
+    Start(Box<Job>),
     /// Go on with what it does.
     GoOn,
     /// End: the queue is closed.
@@ -83,7 +83,7 @@ impl Queue {
                 continue;
             }
             if let Some(job) = state.take_above(running) {
-                return Next::Start(job);
+                return Next::Start(Box::new(job));
             }
             if running.is_some() {
                 return Next::GoOn;
@@ -261,7 +261,7 @@ mod tests {
             let (job, events) = {
                 let events = submit(&queue, "cancelled", priority);
                 let job = match queue.next(None) {
-                    Next::Start(job) => job,
+                    Next::Start(job) => *job,
                     other => panic!("{other:?}"),
                 };
                 (job, events)

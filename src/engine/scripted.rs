@@ -1,6 +1,6 @@
 //! A model that writes what it is told, for tests that count passes and force errors.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cancel::Cancel;
 use super::{Engine, EngineState};
@@ -29,7 +29,7 @@ pub(crate) struct Script {
     /// The tokens of the last cache that was used, in its first lane.
     cached: Vec<u32>,
     /// Says that a pass begins, and waits for the word to go on, if the other end is there.
-    gate: Option<(flume::Sender<()>, Arc<Mutex<mpsc::Receiver<()>>>)>,
+    gate: Option<(flume::Sender<()>, flume::Receiver<()>)>,
 }
 
 impl Scripted {
@@ -101,7 +101,7 @@ impl KvCache for ScriptedCache {
         if let Some((begun, go_on)) = gate {
             // Closed ends mean that nobody wants to stop the model any more.
             let _ = begun.send(());
-            let _ = go_on.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = go_on.recv();
         }
         let mut script = self.model.script();
         if let Some((passes, cancel)) = &script.cancel_after
@@ -162,7 +162,7 @@ pub(crate) fn scripted(says: &str) -> (Model, Scripted) {
 /// which each pass takes one. Without the gate, the model goes on for ever.
 pub(crate) struct Gate {
     pub(crate) begun: Begun,
-    pub(crate) go_on: mpsc::Sender<()>,
+    pub(crate) go_on: flume::Sender<()>,
 }
 
 /// Passes that have begun.
@@ -184,8 +184,8 @@ impl Gate {
     /// Puts a gate before the passes to come.
     pub(crate) fn before(model: &Scripted) -> Self {
         let (begun_sender, begun) = flume::unbounded();
-        let (go_on, go_on_receiver) = mpsc::channel();
-        model.script().gate = Some((begun_sender, Arc::new(Mutex::new(go_on_receiver))));
+        let (go_on, go_on_receiver) = flume::unbounded();
+        model.script().gate = Some((begun_sender, go_on_receiver));
         Self {
             begun: Begun(begun),
             go_on,

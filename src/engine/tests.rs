@@ -415,10 +415,11 @@ async fn the_urgent_does_not_wait_for_the_rest() {
         let mut heard = Vec::new();
         let last = loop {
             tokio::select! {
-                event = urgent.next() => match event.unwrap() {
-                    last @ (Event::Finished(_) | Event::Failed(_)) => break last,
-                    _ => {}
-                },
+                event = urgent.next() => {
+                    if let last @ (Event::Finished(_) | Event::Failed(_)) = event.unwrap() {
+                        break last;
+                    }
+                }
                 Some(event) = slow.next() => heard.push(event),
                 _ = gate.begun.recv() => drop(gate.go_on.send(())),
             }

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn settings_come_bare_or_under_our_name() {
         let bare = json!({"maxNewTokens": 8, "provider": "cpu", "model": "m"});
-        check(&[bare.clone()], bare.clone(), &[]);
+        check(std::slice::from_ref(&bare), bare.clone(), &[]);
         check(&[json!({"interline": bare, "other": 1})], bare.clone(), &[]);
         check(
             &[json!(null), json!({"interline": bare})],
