@@ -11,6 +11,9 @@ use super::run::{Run, Tools};
 use super::{EngineError, MAX_NEW_TOKENS, Ready};
 use crate::model::{ForwardError, Model};
 
+/// A prompt that is typed on may become this many times as long as one that is read at once.
+const GROWTH: usize = 2;
+
 /// The longest prompt and answer of a task together, in tokens.
 const TASK_TOKENS: usize = 2048;
 
@@ -120,6 +123,7 @@ impl Worker {
         };
         let room = Room {
             hole,
+            grown: GROWTH * hole,
             all: decoder.capacity(),
         };
         run.advance(&mut Tools {

@@ -34,8 +34,10 @@ pub struct Prompt {
 /// The room for a prompt, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// For a text with a hole.
+    /// For a text with a hole of which nothing is in the cache.
     pub hole: usize,
+    /// For a text with a hole that goes on where the last one was.
+    pub grown: usize,
     /// For any prompt and its answer together.
     pub all: usize,
 }
@@ -55,6 +57,19 @@ const EDGE_STEP: usize = 1;
 #[derive(Debug)]
 pub struct PromptBuilder {
     pieces: LruCache<Box<str>, Arc<[u32]>>,
+    /// Where the last prefix began.
+    edge: Option<Edge>,
+}
+
+/// The left edge of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Edge {
+    /// The file's base name.
+    file_name: String,
+    /// In the file, in bytes.
+    offset: usize,
+    /// How the text goes on there, by which the edge is known again.
+    text: String,
 }
 
 impl Default for PromptBuilder {
@@ -62,6 +77,7 @@ impl Default for PromptBuilder {
         const PIECES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
         Self {
             pieces: LruCache::new(PIECES),
+            edge: None,
         }
     }
 }
@@ -81,7 +97,10 @@ impl PromptBuilder {
     ) -> Result<Prompt, EngineError> {
         let left = room.all.saturating_sub(request.limits.tokens);
         match &request.input {
-            Input::Hole(hole) => Ok(self.hole(model, hole, &request.parts, room.hole)),
+            Input::Hole(hole) => {
+                let grown = room.grown.min(left).max(room.hole);
+                Ok(self.hole(model, hole, &request.parts, room.hole, grown - room.hole))
+            }
             Input::Continue { file_name, text } => {
                 let end = match request.scope {
                     Scope::Text => model.fim.end.clone(),
@@ -97,10 +116,18 @@ impl PromptBuilder {
         }
     }
 
-    /// The prompt for `hole` in at most `budget` tokens, of which markers take a few.
+    /// The prompt for `hole` in at most `budget` tokens, of which markers take a few, and in `growth`
+    /// more where it goes on from the last one.
     ///
     /// The shares of prefix and suffix are fixed: neither edge depends on how long the other side is.
-    fn hole(&mut self, model: &Model, hole: &Hole, parts: &[Part], budget: usize) -> Prompt {
+    fn hole(
+        &mut self,
+        model: &Model,
+        hole: &Hole,
+        parts: &[Part],
+        budget: usize,
+        growth: usize,
+    ) -> Prompt {
         let Model { tokenizer, fim, .. } = model;
         let (mut ids, parts) = self.parts(tokenizer, fim, parts, budget / PARTS_SHARE);
         let budget = budget - ids.len();
@@ -109,7 +136,7 @@ impl PromptBuilder {
         let markers = file.len() + 3;
         let of_prefix = budget.saturating_sub(of_suffix + markers);
         let suffix = self.suffix(tokenizer, &hole.suffix, of_suffix);
-        let mut prefix = self.prefix(tokenizer, hole, of_prefix);
+        let mut prefix = self.prefix(tokenizer, hole, of_prefix, growth);
         let healed = heal(tokenizer, &mut prefix);
 
         ids.extend(file);
@@ -225,19 +252,27 @@ impl PromptBuilder {
     }
 
     /// The end of the prefix, from the first edge from which it fits the budget.
-    fn prefix(&mut self, tokenizer: &Tokenizer, hole: &Hole, budget: usize) -> Vec<u32> {
+    ///
+    /// Typing on only appends, which costs nothing to read anew. So the last edge stays while the
+    /// prefix is not more than `growth` tokens over the budget: the model sees more, and the prompt
+    /// is read anew less often.
+    fn prefix(
+        &mut self,
+        tokenizer: &Tokenizer,
+        hole: &Hole,
+        budget: usize,
+        growth: usize,
+    ) -> Vec<u32> {
         let mut segments = Vec::new();
         let (mut start, mut left) = (hole.prefix.len(), budget);
         // Backwards from the cursor, so that nothing is read that the prompt has no room for.
         for edge in edges(hole, budget * EDGE_STEP) {
-            let mut ids = Vec::new();
-            for piece in pieces(&hole.prefix[edge.min(start)..start]) {
-                ids.extend_from_slice(&self.piece(tokenizer, piece));
-            }
+            let ids = self.tokens(tokenizer, &hole.prefix[edge.min(start)..start]);
             if ids.len() > left {
                 // Even one step is too dense. This moves with each key, but only in such a text.
                 if left == budget {
-                    return ids.split_off(ids.len() - budget);
+                    self.edge = None;
+                    return ids[ids.len() - budget..].to_vec();
                 }
                 break;
             }
@@ -245,7 +280,29 @@ impl PromptBuilder {
             start = edge.min(start);
             segments.push(ids);
         }
+        let last = self.edge.as_ref().and_then(|edge| edge.find(hole));
+        if let Some(earlier) = last.filter(|earlier| *earlier < start) {
+            let more = self.tokens(tokenizer, &hole.prefix[earlier..start]);
+            if more.len() <= left + growth {
+                segments.push(more);
+                start = earlier;
+            }
+        }
+        self.edge = Some(Edge {
+            file_name: hole.file_name.clone(),
+            offset: offset_in_file(hole, start),
+            text: beginning(&hole.prefix[start..]).to_owned(),
+        });
         segments.into_iter().rev().flatten().collect()
+    }
+
+    /// The ids of a text, piece by piece.
+    fn tokens(&mut self, tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for piece in pieces(text) {
+            ids.extend_from_slice(&self.piece(tokenizer, piece));
+        }
+        ids
     }
 
     fn piece(&mut self, tokenizer: &Tokenizer, piece: &str) -> Arc<[u32]> {
@@ -332,18 +389,54 @@ fn document(chat: &Chat, examples: &[(String, String)]) -> String {
     }
 }
 
+impl Edge {
+    /// Where the edge is in a hole's prefix, if it is the same file and the same text begins there.
+    fn find(&self, hole: &Hole) -> Option<usize> {
+        let at = offset_in_prefix(hole, self.offset)?;
+        let text = hole.prefix.get(at..)?;
+        (self.file_name == hole.file_name && text.starts_with(&self.text)).then_some(at)
+    }
+}
+
+/// Enough of a text to tell it from others.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(64)]
+}
+
+/// An offset into the hole's prefix as one of the file.
+fn offset_in_file(hole: &Hole, at: usize) -> usize {
+    let dropped = hole
+        .carriage_returns
+        .partition_point(|dropped| *dropped < at);
+    hole.prefix_start + at + dropped
+}
+
+/// An offset into the file as one of the hole's prefix, if it lies there.
+fn offset_in_prefix(hole: &Hole, offset: usize) -> Option<usize> {
+    let at = offset.checked_sub(hole.prefix_start)?;
+    // Each dropped byte before the offset shifts it by one.
+    let (mut low, mut high) = (0, hole.carriage_returns.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        match hole.carriage_returns[middle] + middle < at {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    let at = at - low;
+    (at <= hole.prefix.len()).then_some(at)
+}
+
 /// Where the prefix may begin, the last first: at each multiple of `step` in the file, moved to where
 /// the next line begins.
 fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let step = step.max(1);
     let start = hole.prefix_start;
-    let dropped = hole.carriage_returns.iter().enumerate();
-    let dropped: Vec<usize> = dropped.map(|(before, at)| start + at + before).collect();
-    let end = start + hole.prefix.len() + dropped.len();
+    let end = offset_in_file(hole, hole.prefix.len());
     let first = step - start % step;
     let steps = (start + first..end + 1).step_by(step).rev();
     let steps = steps.map(move |edge| {
-        let at = edge - start - dropped.partition_point(|dropped| *dropped < edge);
+        let at = offset_in_prefix(hole, edge).unwrap_or_default();
         let at = hole.prefix.ceil_char_boundary(at);
         match cut(&hole.prefix[at..], is_line_border).next() {
             Some(line) if line.len() < step => at + line.len(),
@@ -419,7 +512,7 @@ mod tests {
     use crate::model::tests::tokenizer;
 
     fn build(hole: &Hole, parts: &[Part], budget: usize) -> Prompt {
-        PromptBuilder::default().hole(&scripted("").0, hole, parts, budget)
+        PromptBuilder::default().hole(&scripted("").0, hole, parts, budget, 0)
     }
 
     fn hole(text: &str) -> Hole {
@@ -520,7 +613,7 @@ mod tests {
                 prefix_start: start,
                 ..hole("$0")
             };
-            let prompt = builder.hole(&model, &hole, &[], 1024);
+            let prompt = builder.hole(&model, &hole, &[], 1024, 0);
             assert!(prompt.ids.len() <= 1024);
             firsts.push(prompt.ids[..20].to_vec());
         }
@@ -554,7 +647,7 @@ mod tests {
         let (model, _) = scripted("");
         let mut builder = PromptBuilder::default();
         let edges = holes.into_iter().map(|hole| {
-            let shown = show(&builder.hole(&model, &hole, &[], 1024));
+            let shown = show(&builder.hole(&model, &hole, &[], 1024, 0));
             let (_, prefix) = shown.split_once("<8>").unwrap();
             prefix.lines().next().unwrap().to_owned()
         });
@@ -586,6 +679,41 @@ mod tests {
         }
     }
 
+    /// Typing on, in either kind of line ends: the edge stays until the prompt has grown to its limit,
+    /// and a jump has the budget of a jump again.
+    #[test]
+    fn the_left_edge_stays_while_the_prompt_can_grow() {
+        let (model, _) = scripted("");
+        for text in [numbered(2000), numbered(2000).replace('\n', "\r\n")] {
+            let mut builder = PromptBuilder::default();
+            let mut build = |end| builder.hole(&model, &window(&text, end, "\n"), &[], 512, 512);
+            let mut lengths = Vec::new();
+            let mut moves = 0;
+            let mut before: Vec<u32> = Vec::new();
+            for end in (9000..12_000).step_by(10) {
+                let ids = build(end).ids;
+                assert!(ids.len() <= 1024, "{} tokens", ids.len());
+                moves += usize::from(!before.is_empty() && ids[..16] != before[..16]);
+                lengths.push(ids.len());
+                before = ids;
+            }
+            assert!(lengths[0] <= 512, "{lengths:?}");
+            assert!(lengths.iter().any(|length| *length > 850), "{lengths:?}");
+            assert!(moves <= 3, "{moves} moves in 3,000 bytes");
+            assert!(build(20_000).ids.len() <= 512);
+        }
+    }
+
+    #[test]
+    fn another_file_of_that_name_has_its_own_edge() {
+        let (model, _) = scripted("");
+        let mut builder = PromptBuilder::default();
+        builder.hole(&model, &window(&numbered(2000), 9000, ""), &[], 512, 512);
+        let other = window(&"other = 1\n".repeat(2000), 9300, "");
+        let fresh = build(&other, &[], 512);
+        assert_eq!(builder.hole(&model, &other, &[], 512, 512), fresh);
+    }
+
     #[test]
     fn the_layouts_put_the_same_parts_in_their_order() {
         let (mut model, _) = scripted("");
@@ -596,7 +724,7 @@ mod tests {
             (Layout::SpmV2, "<8><9>\n\nf()\n<10>def f():\n    ret|u"),
         ] {
             model.fim.layout = layout;
-            let prompt = PromptBuilder::default().hole(&model, &hole, &[], 64);
+            let prompt = PromptBuilder::default().hole(&model, &hole, &[], 64, 0);
             assert_eq!(show(&prompt), format!("<6>a.py\n{expected}"));
         }
     }
