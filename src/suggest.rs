@@ -242,7 +242,9 @@ impl Completer {
             }
         }
         if texts.is_empty() {
-            return Err(Silence::Dropped(dropped.unwrap_or("the model wrote nothing")));
+            return Err(Silence::Dropped(
+                dropped.unwrap_or("the model wrote nothing"),
+            ));
         }
         lock(&self.cache).put(uri, &context, trigger, texts.clone());
         record.outcome = Outcome::Written(texts.len());

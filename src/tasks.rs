@@ -181,9 +181,9 @@ pub enum Progress<'a> {
     Text(&'a str),
     /// Some parts are done.
     Done {
-        /// How many.
+        /// The number of parts that are done.
         done: usize,
-        /// Of how many.
+        /// The number of parts.
         all: usize,
         /// The same in words, or what is known about the parts.
         message: &'a str,
@@ -196,19 +196,19 @@ pub enum Progress<'a> {
 pub enum TaskError {
     /// The examples cannot be used.
     Examples(#[from] ExamplesError),
-    /// Of `translate`.
+    /// From `translate`.
     Translate(#[from] translate::TranslateError),
-    /// Of `generate`.
+    /// From `generate`.
     Generate(#[from] generate::GenerateError),
-    /// Of `explain`.
+    /// From `explain`.
     Explain(#[from] explain::ExplainError),
-    /// Of `document`.
+    /// From `document`.
     Document(#[from] doc_comment::DocumentError),
-    /// Of `test`.
+    /// From `test`.
     Test(#[from] test::TestError),
-    /// Of `fix`.
+    /// From `fix`.
     Fix(#[from] fix::FixError),
-    /// Of `solve`.
+    /// From `solve`.
     Solve(#[from] solve::SolveError),
 }
 

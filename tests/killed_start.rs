@@ -76,7 +76,7 @@ impl Home {
         reports
     }
 
-    /// How many entries are in the cache besides the library and its record.
+    /// How many entries the folders in the cache have.
     fn left(&self) -> usize {
         let entries = fs::read_dir(self.path("cache")).unwrap();
         let folders = entries.map(|entry| entry.unwrap().path());
@@ -102,7 +102,11 @@ fn check(start: impl FnOnce(&Home) -> Child, end: impl FnOnce(&mut Child)) {
     assert_eq!(reports.recv_timeout(LONG).unwrap(), "begun\n");
     assert_eq!(home.left(), 1, "there is no working folder");
     end(&mut process);
-    assert_eq!(reports.recv_timeout(LONG).unwrap(), "", "pip is still running");
+    assert_eq!(
+        reports.recv_timeout(LONG).unwrap(),
+        "",
+        "pip is still running"
+    );
     process.wait().unwrap();
 
     home.python("exit 1");

@@ -323,7 +323,9 @@ mod tests {
             let exclusion = Exclusion::new(&[]).unwrap();
             let error = examples(workspace.path(), &exclusion, "explain").unwrap_err();
             assert!(
-                error.to_string().contains("not a regular file of the workspace"),
+                error
+                    .to_string()
+                    .contains("not a regular file of the workspace"),
                 "{error}"
             );
         }
