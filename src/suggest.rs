@@ -26,8 +26,8 @@ const INVOKED: Draws = Draws {
     temperatures: &[80],
 };
 
-/// An invoked completion may take this many times a line's time, and not less than
-/// [`INVOKED_TIME`], for the user waits for it.
+/// An invoked completion may take this many times a line's time, or [`INVOKED_TIME`] if that is
+/// longer, because the user is waiting for it.
 const INVOKED_LINES: u32 = 4;
 
 /// See [`INVOKED_LINES`].
@@ -36,7 +36,7 @@ const INVOKED_TIME: Duration = Duration::from_secs(3);
 /// What is shown at the cursor, the best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completions {
-    /// The request, for [`Completer::accept`].
+    /// The id of the request, for [`Completer::accept`].
     pub id: u64,
     /// The texts to insert at the cursor.
     pub texts: Vec<String>,
@@ -52,7 +52,7 @@ pub struct Completer {
     records: Mutex<Records>,
 }
 
-/// What holds until the settings change.
+/// The settings, which apply until they are replaced.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether anything is shown at all.
@@ -63,7 +63,7 @@ pub struct Settings {
     pub exclusion: Arc<Exclusion>,
     /// The longest automatic completion, in tokens. An invoked one may be twice as long.
     pub max_new_tokens: usize,
-    /// How long an automatic completion may be written. `None`: a line's time, as the engine
+    /// How long writing an automatic completion may take. `None`: a line's time, as the engine
     /// measured it.
     pub time_limit: Option<Duration>,
     /// The engine.
@@ -75,7 +75,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The rule against it.
+    /// The reason why not.
     pub fn permit(&self, snapshot: &Snapshot) -> Result<(), Silence> {
         if !self.enabled {
             return Err(Silence::Disabled(""));
@@ -118,8 +118,8 @@ impl Completer {
         }
     }
 
-    /// Takes other settings. Requests under way end: what they would show was decided by the old
-    /// ones.
+    /// Replaces the settings. Running requests are cancelled, because their results would follow
+    /// the old ones.
     pub fn configure(&self, settings: Settings) {
         *lock(&self.settings) = Arc::new(settings);
         for (_, cancel) in lock(&self.running).drain() {
@@ -128,14 +128,14 @@ impl Completer {
         lock(&self.cache).clear();
     }
 
-    /// The settings that hold.
+    /// The current settings.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         lock(&self.settings).clone()
     }
 
     /// What to show at the snapshot's offset, or why to show nothing. Either way the request leaves
-    /// one record, and if the future is dropped too.
+    /// one record, even if the future is dropped.
     ///
     /// # Errors
     ///
@@ -157,12 +157,12 @@ impl Completer {
         texts.map(|texts| Completions { id, texts })
     }
 
-    /// Leaves the record of a request about a document that the client has not opened.
+    /// Records a request about a document that the client has not opened.
     pub fn not_open(&self, file_name: String) {
         drop(self.begin(file_name, Silence::NotOpen));
     }
 
-    /// Begins a request, which comes to `silence` if nothing else is said before it ends.
+    /// Begins a request, whose outcome is `silence` unless another is set before it ends.
     fn begin(&self, file_name: String, silence: Silence) -> Ending<'_> {
         Ending {
             completer: self,
@@ -186,8 +186,8 @@ impl Completer {
     ) -> Result<Vec<String>, Silence> {
         let settings = self.settings();
         let uri = &*snapshot.uri;
-        // Law (exactly one answer): Neovim never cancels, so the newest request for a document ends
-        // the one before it.
+        // Law (exactly one answer): Neovim never cancels, so the newest request for a document
+        // cancels the one before it.
         let cancel = Cancel::default();
         if let Some(older) = lock(&self.running).insert(uri.to_owned(), cancel.clone()) {
             older.cancel();
@@ -242,7 +242,9 @@ impl Completer {
             }
         }
         if texts.is_empty() {
-            return Err(Silence::Dropped(dropped.unwrap_or("it wrote nothing")));
+            return Err(Silence::Dropped(
+                dropped.unwrap_or("the model wrote nothing"),
+            ));
         }
         lock(&self.cache).put(uri, &context, trigger, texts.clone());
         record.outcome = Outcome::Written(texts.len());
@@ -257,7 +259,7 @@ impl Completer {
         record: &mut Record,
     ) -> Result<Vec<Generation>, Silence> {
         let cancel = request.cancel.clone();
-        // Dropped with this future, they cancel the request.
+        // If they are dropped with this future, the request is cancelled.
         let mut events = settings.engine.submit(request);
         let mut drawn = Vec::new();
         let ended = loop {
@@ -286,12 +288,12 @@ impl Completer {
             .collect())
     }
 
-    /// Notes what the user did with what request `id` showed.
+    /// Records what the user did with what request `id` showed.
     pub fn accept(&self, id: u64, acceptance: Acceptance) {
         lock(&self.records).accept(id, acceptance);
     }
 
-    /// Forgets a document that was closed, and ends its request.
+    /// Cancels the running request of a document that was closed.
     pub fn close(&self, uri: &str) {
         if let Some(cancel) = lock(&self.running).remove(uri) {
             cancel.cancel();
@@ -305,7 +307,7 @@ impl Completer {
     }
 }
 
-/// Leaves the record when the request ends, in whatever way.
+/// Keeps the record when the request ends, however it ends.
 struct Ending<'a> {
     completer: &'a Completer,
     start: Instant,
@@ -319,7 +321,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// A panic elsewhere under a lock must not end every later request.
+/// A panic elsewhere under a lock must not fail every later request.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

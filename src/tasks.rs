@@ -1,7 +1,7 @@
-//! Tasks: what the model does on request, beside completing.
+//! Tasks: what the model does on request, besides completing.
 //!
-//! A task is plain code that asks at the [`Desk`] and waits for the answers, on a thread of its own;
-//! the engine lets completions come between at each pass.
+//! A task is plain code that asks the model through the [`Desk`] and waits for the answers, on a
+//! thread of its own. The engine lets completions go first at each pass.
 
 pub mod desk;
 pub mod doc_comment;
@@ -24,7 +24,7 @@ use desk::Desk;
 use examples::{Example, ExamplesError, neighbours};
 use fix::Problem;
 
-/// What can be done on request.
+/// A task with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Translate to this language.
@@ -33,19 +33,19 @@ pub enum Task {
     Generate,
     /// Write what this text describes, in the source's language.
     Write(String),
-    /// Say what the code does.
+    /// Explain what the code does.
     Explain,
-    /// Write the comment of the function or type at the cursor.
+    /// Write the doc comment of the function or type at the cursor.
     Document,
     /// Write a test for the function or type at the cursor.
     Test,
-    /// Mend these problems.
+    /// Fix these problems.
     Fix(Vec<Problem>),
     /// Solve the problem that the source states, with programs in the source's language.
     Solve {
         /// How many programs to draw.
         draws: usize,
-        /// How many to answer with, at most.
+        /// How many to return, at most.
         best: usize,
     },
 }
@@ -65,12 +65,13 @@ impl Task {
         }
     }
 
-    /// What it can learn from, the nearest first: the workspace's examples, and for a translation what
-    /// stands beside the file in both languages. What goes on in a file has the file.
+    /// The examples that it can learn from, the nearest first: the workspace's, and for a
+    /// translation what exists in both languages beside the file. A task that continues a file
+    /// learns from the file.
     ///
     /// # Errors
     ///
-    /// When the workspace's examples are not as they must be.
+    /// If the workspace's examples cannot be used.
     pub fn examples(
         &self,
         source: &Source,
@@ -89,7 +90,7 @@ impl Task {
         Ok(found)
     }
 
-    /// Does it.
+    /// Performs it.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ pub struct Source {
     pub language: Language,
     /// All of it; line ends are `\n`.
     pub text: String,
-    /// The part that is meant, in bytes; empty where only a cursor stands.
+    /// The selected part, in bytes; empty if there is only a cursor.
     pub selection: Range<usize>,
 }
 
@@ -133,7 +134,7 @@ impl Source {
         self.text[..offset].matches('\n').count() + 1
     }
 
-    /// The selected text, or where none is selected, all of it. Blank text is an error.
+    /// The selected text, or if none is selected, all of it. Blank text is an error.
     fn code(&self) -> Result<&str, NoCode> {
         let code = match self.selection.is_empty() {
             true => &self.text,
@@ -146,10 +147,10 @@ impl Source {
     }
 }
 
-/// What came of a task.
+/// The result of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What to do with it.
+    /// What the task made.
     pub output: Output,
     /// Whether nothing is missing.
     pub complete: bool,
@@ -164,7 +165,7 @@ pub enum Output {
     Text {
         /// The language's identifier: `rust`, `markdown`.
         language_id: &'static str,
-        /// What a file of it would be called.
+        /// The name that a file of it would have.
         file_name: String,
         /// The text.
         text: String,
@@ -173,41 +174,41 @@ pub enum Output {
     Edit(Range<usize>, String),
 }
 
-/// What happens while a task is at work.
+/// What a task reports while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
     /// A part of an answer, as the model writes it.
     Text(&'a str),
-    /// So much is done.
+    /// Some parts are done.
     Done {
-        /// Parts that are done.
+        /// The number of parts that are done.
         done: usize,
-        /// Parts there are.
+        /// The number of parts.
         all: usize,
-        /// The same in words, or what is known of them.
+        /// The same in words, or what is known about the parts.
         message: &'a str,
     },
 }
 
-/// Why a task has no outcome: its own error.
+/// Why a task has no outcome: the task's own error.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum TaskError {
     /// The examples cannot be used.
     Examples(#[from] ExamplesError),
-    /// Of `translate`.
+    /// From `translate`.
     Translate(#[from] translate::TranslateError),
-    /// Of `generate`.
+    /// From `generate`.
     Generate(#[from] generate::GenerateError),
-    /// Of `explain`.
+    /// From `explain`.
     Explain(#[from] explain::ExplainError),
-    /// Of `document`.
+    /// From `document`.
     Document(#[from] doc_comment::DocumentError),
-    /// Of `test`.
+    /// From `test`.
     Test(#[from] test::TestError),
-    /// Of `fix`.
+    /// From `fix`.
     Fix(#[from] fix::FixError),
-    /// Of `solve`.
+    /// From `solve`.
     Solve(#[from] solve::SolveError),
 }
 
@@ -216,7 +217,7 @@ pub enum TaskError {
 #[error("there is no code here; select some, or put the cursor into it")]
 pub struct NoCode;
 
-/// No function or type stands at this line, counted from 1.
+/// There is no function or type at this line, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no function or type begins or goes on at line {0}")]
 pub struct NoItem(pub usize);
@@ -226,7 +227,7 @@ pub struct NoItem(pub usize);
 #[error("the model wrote nothing that can be used")]
 pub struct NothingWritten;
 
-/// The notes of where `what`, which is this text, does not parse.
+/// Notes on where `text`, called `what` in them, does not parse.
 fn parse_notes(text: &str, language: Language, what: &str) -> impl Iterator<Item = String> {
     let errors = Parsed::new(text, language).errors().into_iter();
     errors.map(move |error| format!("{what} does not parse: {error}"))

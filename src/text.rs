@@ -1,4 +1,4 @@
-//! Texts: the open documents, what stands around a cursor, languages and their syntax.
+//! Texts: the open documents, the text around a cursor, exclusion, languages and their syntax.
 
 pub mod context;
 pub mod document;

@@ -1,10 +1,11 @@
-//! The borders between the rooms, read off the `use` lines, and the map in `ARCHITECTURE.md`.
-#![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
+//! Checks the borders between the rooms, by the paths in the code, and the map in
+//! `ARCHITECTURE.md`.
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room may use itself and the rooms below it. A module stands for all modules inside it that
+/// Each room may use itself and the rooms below it. A module includes all modules inside it that
 /// are not named themselves.
 const ROOMS: [(&str, &[&str]); 8] = [
     ("program", &["main", "cli"]),
@@ -20,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// The modules that may name a crate, where not all may.
+/// Crates that only some modules may name, and those modules.
 const CRATES: [(&str, &[&str]); 4] = [
     ("ort", &["model::onnx", "runtime"]),
     ("tokenizers", &["model::tokenizer"]),
@@ -73,7 +74,7 @@ fn room(path: &str) -> usize {
     nearest.unwrap_or_else(|| panic!("{path} is in no room")).0
 }
 
-/// The paths behind each `prefix` in the code.
+/// The paths after each `prefix` in the code.
 fn paths<'a>(code: &'a str, prefix: &str) -> Vec<&'a str> {
     let lines = code.lines().filter(|line| !line.trim().starts_with("//"));
     let found = lines.flat_map(|line| line.match_indices(prefix).map(move |(at, _)| (line, at)));
@@ -112,10 +113,10 @@ fn a_room_uses_only_the_rooms_below_it() {
 }
 
 #[test]
-fn a_crate_is_named_only_where_it_may() {
+fn a_crate_is_named_only_where_it_may_be() {
     for (module, code) in modules() {
         for (name, allowed) in CRATES {
-            // The engine's handle waits; what the engine is made of does not.
+            // The engine's handle is async; what the engine is made of is not.
             let may = allowed
                 .iter()
                 .any(|outer| is_inside(&module, outer) && !module.starts_with("engine::"));
@@ -140,7 +141,7 @@ fn no_two_files_share_a_name() {
         if let Some(other) = seen.insert(name.clone(), module.clone()) {
             panic!(
                 "{other} and {module} are both in a file {name}.rs. A file has one subject and is \
-                 named by it: give one of them a name that says what the other is not about."
+                 named by it: give one of them a name that tells it from the other."
             );
         }
     }

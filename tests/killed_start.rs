@@ -1,7 +1,7 @@
-//! A start that is killed, or whose client goes, while pip fetches the runtime library leaves
-//! nothing running, and what it leaves in the cache is removed by the next start.
+//! A start that is killed, or whose client exits, while pip fetches the runtime library leaves
+//! nothing running, and the next start removes what it leaves in the cache.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// More than anything here takes.
+/// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
 
 /// A folder with a cache, and a `python3` on the path whose pip hangs when it downloads.
@@ -26,7 +26,7 @@ impl Home {
         let made = Command::new("mkfifo").arg(home.path("life")).status();
         assert!(made.unwrap().success());
         fs::create_dir(home.path("bin")).unwrap();
-        // It keeps the pipe open for as long as one of its processes lives.
+        // It keeps the pipe open as long as one of its processes is running.
         let life = home.path("life");
         home.python(&format!(
             "exec 9>'{}'; echo begun >&9; sleep 1000 & sleep 1000",
@@ -61,9 +61,9 @@ impl Home {
             .unwrap()
     }
 
-    /// Hears when pip has begun, and when its last process has ended.
-    fn listen(&self) -> mpsc::Receiver<String> {
-        let (sender, heard) = mpsc::channel();
+    /// Reports when pip has begun, and when its last process has ended.
+    fn watch(&self) -> mpsc::Receiver<String> {
+        let (sender, reports) = mpsc::channel();
         let pipe = self.path("life");
         thread::spawn(move || {
             let mut pipe = BufReader::new(File::open(pipe).unwrap());
@@ -73,10 +73,10 @@ impl Home {
                 sender.send(line).unwrap();
             }
         });
-        heard
+        reports
     }
 
-    /// What is in the cache besides the library and its record.
+    /// How many entries the folders in the cache have.
     fn left(&self) -> usize {
         let entries = fs::read_dir(self.path("cache")).unwrap();
         let folders = entries.map(|entry| entry.unwrap().path());
@@ -97,12 +97,16 @@ fn serve(home: &Home) -> Child {
 
 fn check(start: impl FnOnce(&Home) -> Child, end: impl FnOnce(&mut Child)) {
     let home = Home::new();
-    let heard = home.listen();
+    let reports = home.watch();
     let mut process = start(&home);
-    assert_eq!(heard.recv_timeout(LONG).unwrap(), "begun\n");
-    assert_eq!(home.left(), 1, "no working folder");
+    assert_eq!(reports.recv_timeout(LONG).unwrap(), "begun\n");
+    assert_eq!(home.left(), 1, "there is no working folder");
     end(&mut process);
-    assert_eq!(heard.recv_timeout(LONG).unwrap(), "", "pip lives");
+    assert_eq!(
+        reports.recv_timeout(LONG).unwrap(),
+        "",
+        "pip is still running"
+    );
     process.wait().unwrap();
 
     home.python("exit 1");

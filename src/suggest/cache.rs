@@ -1,4 +1,4 @@
-//! Typing through an earlier answer: no model is needed to go on showing its rest.
+//! Typing through an earlier answer: its rest is shown without asking the model.
 
 use std::num::NonZeroUsize;
 
@@ -9,7 +9,7 @@ use crate::text::context::{Context, Trigger};
 /// Earlier answers, by where they were given.
 #[derive(Debug)]
 pub struct CompletionCache {
-    /// Looked through in full.
+    /// Searched in full.
     answers: LruCache<Place, Answer>,
 }
 
@@ -19,7 +19,7 @@ struct Answer {
     trigger: Trigger,
 }
 
-/// All that a model saw. Two equal places have equal answers.
+/// All that the model saw. Two equal places have equal answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
     uri: String,
@@ -49,14 +49,14 @@ impl CompletionCache {
         self.answers.put(place, Answer { texts, trigger });
     }
 
-    /// What is left of an answer to an earlier place, if all that was typed since is how it began.
-    /// Of several the latest counts, and of its texts those that go on.
+    /// The rest of an answer to an earlier place, if all that was typed since is how it began. Of
+    /// several answers the latest counts, and of its texts those that match.
     ///
-    /// Who asks by hand wants more than is there already, and gets an answer only of that kind and to
-    /// this very place: VS Code asks anew at each step from candidate to candidate.
+    /// An invoked request asks for more than is there already, so it gets only an invoked answer to
+    /// the same place: VS Code sends a new request at each step from candidate to candidate.
     pub fn get(&mut self, uri: &str, context: &Context, trigger: Trigger) -> Option<Vec<String>> {
         let (place, rests) = self.answers.iter().find_map(|(place, answer)| {
-            // Lengths first: most answers are ruled out by them, and their texts are long.
+            // Lengths first: they rule out most answers, whose texts are long.
             let (before, typed) = context.prefix.split_at_checked(place.prefix.len())?;
             let enough = trigger == Trigger::Automatic
                 || answer.trigger == Trigger::Invoked && typed.is_empty();
@@ -81,7 +81,7 @@ impl CompletionCache {
         Some(rests)
     }
 
-    /// Forgets everything, as after a change of the model.
+    /// Removes everything, as after a change of the model.
     pub fn clear(&mut self) {
         self.answers.clear();
     }
@@ -131,18 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_to_its_end_is_over() {
+    fn an_answer_typed_to_its_end_is_over() {
         check("let x = $0;", &["a + b"], "let x = a + b$0;", None);
         check("let x = $0;", &["a + b\n"], "let x = a + b$0;", None);
     }
 
     #[test]
-    fn another_text_behind_the_cursor_is_another_place() {
+    fn another_text_after_the_cursor_is_another_place() {
         check("let x = $0;", &["a + b"], "let x = a$0);", None);
     }
 
     #[test]
-    fn the_candidates_that_go_on_stay() {
+    fn candidates_that_match_stay() {
         check(
             "f($0",
             &["a, b)", "c)", "a)"],
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn by_hand_only_what_was_asked_by_hand_there() {
+    fn an_invoked_request_gets_only_an_invoked_answer_to_the_same_place() {
         let mut cache = CompletionCache::default();
         cache.put("a", &context("f($0"), Automatic, vec!["abc)".to_owned()]);
         assert_eq!(cache.get("a", &context("f($0"), Invoked), None);

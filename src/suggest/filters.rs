@@ -1,21 +1,20 @@
-//! What is left of the model's text when it is shown.
+//! Cuts the model's text down to what is shown.
 //!
-//! The filters run in the order of [`FILTERS`]. Each only takes away from the end, so that what is
-//! shown is how the model's text began; one that leaves nothing drops the text and gives its name as
-//! the reason.
+//! The filters run in the order of [`FILTERS`]. Each only cuts from the end, so that what is shown
+//! is how the model's text began. One that leaves nothing drops the text, and gives the reason.
 
 use crate::engine::stop::Scope;
 use crate::text::context::Context;
 
-/// Answers how much of the text to keep, in bytes.
+/// Returns how much of the text to keep, in bytes.
 type Filter = fn(&str, &Context) -> usize;
 
-/// The filters and what each says when it leaves nothing.
+/// The filters, and the reason that each gives when it leaves nothing.
 pub const FILTERS: &[(&str, Filter)] = &[
     ("the line is complete", only_the_scope),
     ("it repeats what follows the cursor", before_following_line),
     (
-        "it repeats what stands before the cursor",
+        "it repeats what is before the cursor",
         before_repeated_context,
     ),
     ("it closes what is not open", before_unmatched_closer),
@@ -34,7 +33,7 @@ pub const FILTERS: &[(&str, Filter)] = &[
 ///
 /// # Errors
 ///
-/// The name of the filter that left nothing.
+/// The reason of the filter that left nothing.
 pub fn filtered(mut text: String, context: &Context) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("the model wrote nothing");
@@ -49,8 +48,8 @@ pub fn filtered(mut text: String, context: &Context) -> Result<String, &'static 
     Ok(text)
 }
 
-/// A line is asked for where the cursor's line goes on, so a text that begins with a line end says
-/// that it does not.
+/// With the scope of a line, a text that begins with a line end says that the cursor's line is
+/// complete.
 fn only_the_scope(text: &str, context: &Context) -> usize {
     match context.scope {
         Scope::Line => text.find('\n').unwrap_or(text.len()),
@@ -71,14 +70,14 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// A small model likes to write the next lines of the suffix again: the first or the second of them.
+/// A small model tends to repeat the next lines of the suffix: the first or the second of them.
 fn before_following_line(text: &str, context: &Context) -> usize {
     let following = context.suffix.split('\n').skip(1);
     let following = following.filter(|line| !line.trim().is_empty());
     let following: Vec<&str> = following.take(2).collect();
     let repeats = |line: &str, (index, following): (usize, &&str)| {
         let wordless = !following.contains(char::is_alphanumeric);
-        // A lone bracket may well be written before one that closes another block.
+        // A lone bracket may well come before one that closes another block.
         let same_place = !wordless || index == 0 && indentation(line) == indentation(following);
         line.trim() == following.trim() && same_place
     };
@@ -99,8 +98,8 @@ fn before_following_line(text: &str, context: &Context) -> usize {
     repeated.map_or(text.len(), |(start, _)| start.saturating_sub(1))
 }
 
-/// Small models copy the lines above. A line that says the same as the one before the cursor's adds
-/// nothing, nor do two lines that say the same as the two before.
+/// Small models copy the lines above. A line that equals the one before the cursor's adds nothing,
+/// nor do two lines that equal the two before.
 fn before_repeated_context(text: &str, context: &Context) -> usize {
     let said = |line: &&str| line.trim().len() > 3;
     let mut above = context.prefix.rsplit('\n').skip(1).filter(said);
@@ -118,15 +117,15 @@ fn before_repeated_context(text: &str, context: &Context) -> usize {
     if one || two { 0 } else { text.len() }
 }
 
-/// `print(x$0)` needs no second `)`: what the text ends with and the line goes on with is there
-/// already. Brackets that the text opened itself stay.
+/// `print(x$0)` needs no second `)`: where the text ends with what the line continues with, that is
+/// there already. Closing brackets of what the text itself opened stay.
 fn before_rest_of_line(text: &str, context: &Context) -> usize {
     let rest = context.line_suffix().trim();
     let end = text.trim_end();
     if rest.is_empty() || end.contains('\n') {
         return text.len();
     }
-    // The whole rest, with what the model wrote behind it.
+    // The whole rest, with what the model wrote after it.
     if rest.contains(char::is_alphanumeric)
         && let Some(start) = end.find(rest)
     {
@@ -144,8 +143,8 @@ fn before_rest_of_line(text: &str, context: &Context) -> usize {
     start.unwrap_or(text.len())
 }
 
-/// The brackets that `text` leaves open behind those that `open` were, or where it closes one that is
-/// not open. Brackets in strings on one line do not count.
+/// The closing brackets that are expected after `text`, given those in `open` before it, or where
+/// the text closes a bracket that is not open. Brackets in strings on one line do not count.
 fn open_brackets(text: &str, mut open: Vec<char>) -> Result<Vec<char>, usize> {
     let mut quote = None;
     let mut chars = text.char_indices();
@@ -158,7 +157,7 @@ fn open_brackets(text: &str, mut open: Vec<char>) -> Result<Vec<char>, usize> {
             (Some(quoted), _) if quoted == char => quote = None,
             (Some(_), _) => {}
             (None, '"' | '`') => quote = Some(char),
-            // Rust's lifetimes and the apostrophes of prose are no quotes.
+            // Rust's lifetimes and the apostrophes of prose are not quotes.
             (None, '\'')
                 if !text[..at]
                     .ends_with(|char: char| char.is_alphanumeric() || "<&".contains(char)) =>
@@ -176,14 +175,13 @@ fn open_brackets(text: &str, mut open: Vec<char>) -> Result<Vec<char>, usize> {
     Ok(open)
 }
 
-/// A closing bracket needs an open one: on the cursor's line, or above it in lines that are not
-/// indented deeper.
+/// A closing bracket needs an open one before it.
 fn before_unmatched_closer(text: &str, context: &Context) -> usize {
-    // Where the window begins inside of something, or a string is odd, nothing is known.
+    // If the window begins inside of something, or a string confuses the count, nothing is known.
     let Ok(mut open) = open_brackets(&context.prefix, Vec::new()) else {
         return text.len();
     };
-    // What the rest of the line closes is closed.
+    // What the rest of the line closes counts as closed.
     for closer in context.line_suffix().trim().chars() {
         match open.last() {
             Some(last) if *last == closer => {
@@ -203,7 +201,7 @@ fn without_trailing_whitespace(text: &str, _: &Context) -> usize {
     text.trim_end().len()
 }
 
-/// To type a bracket is quicker than to read one, and editors close them by themselves.
+/// A closing bracket is quicker to type than to read, and editors add it by themselves.
 fn more_than_closers(text: &str, context: &Context) -> usize {
     let closers = text
         .chars()
@@ -250,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_with_itself() {
+    fn a_line_is_cut_at_its_end() {
         check("let a = $0", "1;\n", Ok("1;"));
         check("let a = 1;$0", "\n", Err("the line is complete"));
         check("let a = 1;$0", "", Err("the model wrote nothing"));
@@ -284,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_line_above_is_not_written_again() {
-        let rule: Result<&str, _> = Err("it repeats what stands before the cursor");
+        let rule: Result<&str, _> = Err("it repeats what is before the cursor");
         check("total += 1\n$0", "total += 1", rule);
         check("total += 1\ntot$0", "al += 1", rule);
         check("total += 1\n$0", "total += 2", Ok("total += 2"));
@@ -328,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_inside_of_something_knows_no_brackets() {
+    fn a_window_that_begins_inside_the_file_allows_any_closer() {
         let mut context = context("a$0", Scope::Line);
         context.prefix_start = 1024;
         assert_eq!(filtered(") b".to_owned(), &context), Ok(") b".to_owned()));

@@ -1,4 +1,4 @@
-//! What each request came to: law "every silence has a reason".
+//! The outcome of each request: law "every silence has a reason".
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,20 +12,20 @@ use crate::text::context::NothingToAsk;
 /// How many records are kept.
 const KEPT: usize = 256;
 
-/// One request and its end.
+/// One request and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Counts the requests from 1.
     pub id: u64,
     /// The file's base name.
     pub file_name: String,
-    /// The end.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it cost. Nothing where the model was not asked.
+    /// What it cost. Nothing if the model was not asked.
     pub stats: Stats,
-    /// From the handler's first line to its last.
+    /// The time from its beginning to its end.
     pub total: Duration,
-    /// What the user did with it, as far as the client tells.
+    /// What the user did with it, as far as the client reports it.
     pub acceptance: Option<Acceptance>,
 }
 
@@ -34,18 +34,18 @@ pub struct Record {
 pub enum Acceptance {
     /// Saw it.
     Shown,
-    /// Took so many UTF-16 units of the item's text.
+    /// Accepted this many UTF-16 units of the item's text.
     Part(usize),
-    /// Took it whole.
+    /// Accepted all of it.
     Whole,
 }
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With so many texts from the model.
+    /// With this many texts from the model.
     Written(usize),
-    /// With so many texts from an earlier answer.
+    /// With this many texts from an earlier answer.
     TypedThrough(usize),
     /// With nothing to show.
     Silent(Silence),
@@ -66,7 +66,7 @@ pub enum Silence {
     /// A change of the document was lost.
     #[error("the server's text of this document is out of step; close and open it again")]
     OutOfStep,
-    /// The cursor is where nothing is worth asking.
+    /// The model is not worth asking at the cursor.
     #[error(transparent)]
     NothingToAsk(#[from] NothingToAsk),
     /// The model is not ready yet.
@@ -96,7 +96,7 @@ pub enum Silence {
 }
 
 impl Silence {
-    /// Whether the request came to no decision, so that what is shown may stay.
+    /// Whether the request ended undecided, so that what is shown may stay.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
         matches!(
@@ -110,7 +110,7 @@ impl Silence {
     }
 }
 
-/// As the command `interline.why` answers it.
+/// As the command `interline.why` returns it.
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
@@ -179,7 +179,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// The id for a request that begins.
+    /// The id for a new request.
     pub fn begin(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -192,7 +192,7 @@ impl Records {
         self.records.push_front(record);
     }
 
-    /// Notes what the user did with what request `id` showed.
+    /// Records what the user did with what request `id` showed.
     pub fn accept(&mut self, id: u64, acceptance: Acceptance) {
         if let Some(record) = self.records.iter_mut().find(|record| record.id == id) {
             record.acceptance = Some(acceptance);

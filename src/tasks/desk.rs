@@ -1,4 +1,4 @@
-//! The desk at which a task asks the model, and waits for what it writes.
+//! The desk, through which a task asks the model and waits for what it writes.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub const HEARD: Duration = Duration::from_millis(100);
 pub struct Desk<'a> {
     /// The engine.
     pub engine: &'a Engine,
-    /// Ends the task early.
+    /// Cancels the task.
     pub cancel: &'a Cancel,
     /// Pairs to learn from, the nearest first.
     pub examples: Vec<Example>,
-    /// Is told how it goes.
+    /// Receives the task's progress.
     pub observer: &'a mut dyn FnMut(Progress<'_>),
-    /// Is shown each prompt, as the model is given it.
+    /// Receives each prompt, as the model gets it.
     pub show_prompt: Option<&'a mut dyn FnMut(&str)>,
 }
 
@@ -34,13 +34,13 @@ pub struct Desk<'a> {
 pub struct Written {
     /// The text.
     pub text: String,
-    /// Whether the model came to its end, and was not cut short.
+    /// Whether the model finished it and was not cut short.
     pub complete: bool,
 }
 
 impl Desk<'_> {
-    /// Puts a question, with as many examples as there is room for. The answer has `tokens` tokens at
-    /// most.
+    /// Asks a question, with as many examples as there is room for. The answer has at most `tokens`
+    /// tokens.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Desk<'_> {
         self.write(input, question.scope(), tokens)
     }
 
-    /// Fills a hole in a text, with `tokens` tokens at most.
+    /// Fills a hole in a text with at most `tokens` tokens.
     ///
     /// # Errors
     ///
@@ -64,8 +64,8 @@ impl Desk<'_> {
         self.write(Input::Hole(hole), scope, tokens)
     }
 
-    /// Goes on from `text`, the beginning of a file, as far as `scope` goes: a model that was taught to
-    /// fill holes with lines would end too early.
+    /// Continues `text`, the beginning of a file, as far as `scope` goes: given a hole, a model
+    /// trained to fill holes with lines would stop too early.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Desk<'_> {
         self.write(input, scope, tokens)
     }
 
-    /// The likeliest text.
+    /// Writes the likeliest text.
     fn write(&mut self, input: Input, scope: Scope, tokens: usize) -> Result<Written, EngineError> {
         let mut written = None;
         self.draw(input, scope, tokens, Draws::GREEDY, |_, _, text| {
@@ -94,8 +94,8 @@ impl Desk<'_> {
         written.ok_or(EngineError::Ended)
     }
 
-    /// Has texts of `tokens` tokens at most written, and hands each over when it is done, with the
-    /// number of its draw and the observer.
+    /// Has texts of at most `tokens` tokens written, and passes each to `done` when it is finished,
+    /// with the observer and the number of its draw.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Desk<'_> {
         loop {
             let event = match events.next_within(HEARD) {
                 Ok(event) => event.unwrap_or(Event::Failed(EngineError::Ended)),
-                // It may still wait for other tasks.
+                // It may still be waiting for other tasks.
                 Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled.into()),
                 Err(_) => continue,
             };
@@ -149,12 +149,13 @@ impl Desk<'_> {
 }
 
 impl Written {
-    /// The code that begins with `start` as a text of its own, without a stump where it was cut short.
+    /// The code, which begins with `start`, as a file of its own, without a broken end if it was
+    /// cut short.
     pub(super) fn as_file(&self, start: &str, language: Language) -> String {
         let text = format!("{start}{}", self.text);
         let text = match self.complete {
             true => &text,
-            false => without_stump(&text, language),
+            false => without_broken_end(&text, language),
         };
         format!("{}\n", text.trim_end())
     }
@@ -178,9 +179,9 @@ impl From<Generation> for Written {
     }
 }
 
-/// The text without its last item, if that is broken and not the only one: an answer that was cut short
-/// ends in the midst of it.
-fn without_stump(text: &str, language: Language) -> &str {
+/// The text without its last item, if that is broken and not the only one: an answer that was cut
+/// short ends in the middle of it.
+fn without_broken_end(text: &str, language: Language) -> &str {
     let parsed = Parsed::new(text, language);
     let Some(error) = parsed.errors().into_iter().last() else {
         return text;

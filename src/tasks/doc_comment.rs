@@ -10,23 +10,23 @@ use crate::text::syntax::{self, Enclosing, ItemKind, SyntaxError};
 /// The longest comment, in tokens.
 const BUDGET: usize = 80;
 
-/// Where the comment goes and what stands around it there.
+/// Where the comment goes, and its delimiters.
 struct Place {
-    /// In bytes.
+    /// The offset, in bytes.
     at: usize,
     open: String,
     close: String,
 }
 
-/// Documents the function or type at the cursor, in its language's convention: a hole where the
-/// comment belongs, which the model fills.
+/// Documents the function or type at the cursor, by its language's convention: the model fills a
+/// hole where the comment belongs.
 ///
 /// # Errors
 ///
 /// See [`DocumentError`].
 pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, DocumentError> {
     let (text, start) = (&source.text, source.selection.start);
-    // The cursor may stand in the blanks before it.
+    // The cursor may be in the blanks before it.
     let offset =
         start + (text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len());
     let Some(item) = syntax::item_at(text, source.language, offset) else {
@@ -37,7 +37,7 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, Documen
         return Err(DocumentError::Documented(name));
     }
     let mut place = place(source, &item);
-    // A small model takes the hole for more code if the sentence is not begun for it.
+    // A small model fills the hole with more code unless the sentence is begun for it.
     let verb = if item.kind == ItemKind::Type {
         "A "
     } else if text[item.range.clone()].contains("return ") || item.signature.contains("->") {
@@ -62,7 +62,7 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, Documen
         return Err(NothingWritten.into());
     }
     if source.language == Language::Python {
-        // Neither may the last quote join the closing ones, nor a backslash begin an escape.
+        // A last quote must not join the closing ones, and a backslash must not begin an escape.
         said = said.replace('\\', "\\\\");
         if said.ends_with('"') {
             said.push('.');
@@ -97,7 +97,7 @@ fn place(source: &Source, item: &Enclosing) -> Place {
             let line = source.text[..body.start]
                 .rfind('\n')
                 .map_or(0, |end| end + 1);
-            // A body in its head's line (`def f(): ...`) has no line of its own.
+            // A body on its head's line (`def f(): ...`) has no line of its own.
             let (at, indent) = match source.text[line..body.start].trim().is_empty() {
                 true => (line, source.text[line..body.start].to_owned()),
                 false => return above("# ", ""),
@@ -123,7 +123,7 @@ fn place(source: &Source, item: &Enclosing) -> Place {
     }
 }
 
-/// What the model said, without what would end the comment early or begin another one.
+/// What the model wrote, without what would end the comment early or begin another one.
 fn sentence<'a>(text: &'a str, close: &str) -> &'a str {
     let line = text.trim().lines().next().unwrap_or_default();
     let line = match close {
@@ -148,7 +148,7 @@ pub enum DocumentError {
     /// The comment would break the file.
     #[error("the model's answer does not parse ({0}), and nothing was changed")]
     Broken(SyntaxError),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

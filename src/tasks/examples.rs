@@ -1,5 +1,5 @@
-//! Examples for the model to learn from: pairs of files that the user keeps in the workspace, and code
-//! that stands in two languages already.
+//! Examples for the model to learn from: pairs of files that the user keeps in the workspace, and
+//! code that already exists in two languages.
 
 use std::cmp::Reverse;
 use std::io::Read;
@@ -13,23 +13,24 @@ use crate::text::syntax::Parsed;
 /// A question's code and the answer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// What was given.
+    /// The code.
     pub input: String,
-    /// What was made of it.
+    /// The answer.
     pub output: String,
 }
 
-/// Larger files are no examples, in bytes.
-const MOST: u64 = 16 * 1024;
+/// The largest example file, in bytes.
+const MAX_BYTES: u64 = 16 * 1024;
 
-/// More files than this are not looked at.
-const MOST_FILES: usize = 64;
+/// The most files that are considered.
+const MAX_FILES: usize = 64;
 
 /// The examples of a task: the files of `.interline/examples/<task>/` in the workspace, in pairs
 /// `<name>.input.<extension>` and `<name>.output.<extension>`.
 ///
-/// The workspace is a stranger's: a link out of it, what is no plain file, what is excluded and what a
-/// `.interlineignore` leaves out is not read. What git ignores is, for whoever put it there wants it.
+/// The workspace is not trusted: links that lead out of it, anything but regular files, and files
+/// that are excluded, also by a `.interlineignore`, are not read. Files that git ignores are read,
+/// because they were put there on purpose.
 ///
 /// # Errors
 ///
@@ -65,12 +66,13 @@ pub fn examples(
     Ok(found)
 }
 
-/// Functions and types that stand in both languages already, in files of the same name but for the
-/// extension, in the folder of `file`, which is not one of them. They belong together where their names
-/// are the same but for `_` and capitals.
+/// Functions and types that already exist in both languages, in files of the same name but for the
+/// extension, in the folder of `file`, which is not one of them. They belong together if their
+/// names are the same but for `_` and capitals.
 ///
-/// Nobody has said that these are examples, so what cannot be read is passed over. The same is not read
-/// as in [`examples`], nor what git ignores, and nothing outside the folder.
+/// These files were not declared to be examples, so what cannot be read is skipped. What
+/// [`examples`] does not read is not read here either, nor what git ignores, nor anything outside
+/// the folder.
 #[must_use]
 pub fn neighbours(
     file: &Path,
@@ -78,7 +80,7 @@ pub fn neighbours(
     to: Language,
     exclusion: &Exclusion,
 ) -> Vec<Example> {
-    // The parent of a bare name would have no name.
+    // The parent of a bare name would be empty.
     let file = std::path::absolute(file).unwrap_or_default();
     let Some(Ok(folder)) = file.parent().map(Path::canonicalize) else {
         return Vec::new();
@@ -91,7 +93,7 @@ pub fn neighbours(
     let stem = |name: &str| Path::new(name).file_stem().map(ToOwned::to_owned);
     let defined = |name: &str, language| -> Option<Vec<(String, String)>> {
         let path = folder.join(name);
-        // The name may be ignored, or what it leads to.
+        // Either the name or what it leads to may be ignored.
         if ignored::by_git(&path) || ignored::by_git(&path.canonicalize().ok()?) {
             return None;
         }
@@ -125,18 +127,18 @@ pub fn sort(examples: &mut [Example], code: &str) {
     examples.sort_by_cached_key(|example| Reverse(similarity(&example.input, code)));
 }
 
-/// The names of the files in a folder, in order, and not too many.
+/// The names of the files in a folder, in order, [`MAX_FILES`] at most.
 fn file_names(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         names.extend(entry?.file_name().into_string());
     }
     names.sort_unstable();
-    names.truncate(MOST_FILES);
+    names.truncate(MAX_FILES);
     Ok(names)
 }
 
-/// Reads a plain file that stands in the folder `inside`, which is a real path.
+/// Reads a regular file in the folder `inside`, which is a real path.
 fn read(path: &Path, inside: &Path, exclusion: &Exclusion) -> Result<String, ExamplesError> {
     let real = path
         .canonicalize()
@@ -148,9 +150,9 @@ fn read(path: &Path, inside: &Path, exclusion: &Exclusion) -> Result<String, Exa
     }
     let mut text = String::new();
     let file = std::fs::File::open(&real).map_err(|error| unreadable(path, error))?;
-    let read = file.take(MOST + 1).read_to_string(&mut text);
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
     match read.map_err(|error| unreadable(path, error))? as u64 {
-        ..=MOST => Ok(text),
+        ..=MAX_BYTES => Ok(text),
         _ => Err(ExamplesError::TooLarge(path.to_path_buf())),
     }
 }
@@ -162,7 +164,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> ExamplesError {
     }
 }
 
-/// A name as it is the same in all languages' conventions.
+/// A name without what differs between languages' conventions.
 fn plain(name: &str) -> String {
     name.replace('_', "").to_lowercase()
 }
@@ -204,9 +206,9 @@ pub enum ExamplesError {
     /// A file or the folder cannot be read.
     #[error("cannot read the example {path}: {source}")]
     Read {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file has no counterpart.
@@ -214,16 +216,16 @@ pub enum ExamplesError {
     Half {
         /// The file.
         path: PathBuf,
-        /// What its counterpart would be called.
+        /// The name that its counterpart would have.
         missing: String,
     },
-    /// It is no file of the workspace that may be read.
+    /// It is not a file of the workspace that may be read.
     #[error(
-        "the example {0} is no plain file of the workspace, or one that is never shown to the model"
+        "the example {0} is not a regular file of the workspace, or is never shown to the model"
     )]
     NotPlain(PathBuf),
     /// A file is larger than any prompt.
-    #[error("the example {0} is larger than {MOST} bytes")]
+    #[error("the example {0} is larger than {MAX_BYTES} bytes")]
     TooLarge(PathBuf),
 }
 
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_none() {
+    fn a_workspace_may_have_no_examples() {
         let workspace = tempfile::tempdir().unwrap();
         let exclusion = Exclusion::new(&[]).unwrap();
         let found = examples(workspace.path(), &exclusion, "explain").unwrap();
@@ -300,8 +302,8 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_is_named() {
-        let large = "a".repeat(MOST as usize + 1);
+    fn a_large_file_is_named() {
+        let large = "a".repeat(MAX_BYTES as usize + 1);
         check(
             &[("a.input.py", large.as_str()), ("a.output.py", "1")],
             Err("the example a.input.py is larger than 16384 bytes"),
@@ -321,7 +323,9 @@ mod tests {
             let exclusion = Exclusion::new(&[]).unwrap();
             let error = examples(workspace.path(), &exclusion, "explain").unwrap_err();
             assert!(
-                error.to_string().contains("no plain file of the workspace"),
+                error
+                    .to_string()
+                    .contains("not a regular file of the workspace"),
                 "{error}"
             );
         }
@@ -349,7 +353,7 @@ mod tests {
     const TYPESCRIPT: &str = "function loadAll(a) {}\n";
 
     #[test]
-    fn what_stands_in_both_languages_is_an_example() {
+    fn what_exists_in_both_languages_is_an_example() {
         check_neighbours(
             &[
                 ("load.py", PYTHON),
@@ -361,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_the_model_is_no_neighbour() {
+    fn what_the_model_may_not_see_is_no_neighbour() {
         // The file itself, and one that is excluded.
         for stem in ["mine", "hidden"] {
             let [python, typescript] = ["py", "ts"].map(|extension| format!("{stem}.{extension}"));
             check_neighbours(&[(&python, PYTHON), (&typescript, TYPESCRIPT)], &[]);
         }
-        // No text, in either of them.
+        // A file that is not text, as the input or as the output.
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("load.ts"), [0xff]).unwrap();
         std::fs::write(folder.path().join("load.py"), PYTHON).unwrap();

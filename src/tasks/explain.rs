@@ -1,4 +1,4 @@
-//! Says in words what code does.
+//! Explains in words what code does.
 
 use super::question::{Answer, Question};
 use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source};
@@ -44,7 +44,7 @@ pub enum ExplainError {
     /// The answer is empty.
     #[error(transparent)]
     Nothing(#[from] NothingWritten),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

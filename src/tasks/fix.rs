@@ -1,4 +1,4 @@
-//! Mends code that the editor has found something wrong with.
+//! Fixes code in which the editor has found problems.
 
 use super::question::{Answer, Question};
 use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source};
@@ -15,11 +15,11 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Has the model mend the function or the selection in which the problems are.
+/// Has the model fix the function or the selection that contains the problems.
 ///
 /// # Errors
 ///
-/// See [`FixError`]; where the answer does not parse and the code did, nothing is changed.
+/// See [`FixError`]; if the answer adds syntax errors, nothing is changed.
 pub fn fix(
     desk: &mut Desk<'_>,
     source: &Source,
@@ -29,7 +29,7 @@ pub fn fix(
         return Err(FixError::NoProblem);
     };
     let (text, language) = (&source.text, source.language);
-    // What an editor selects is often only the word it underlines.
+    // An editor often selects only the word that it underlines.
     let several_lines = text[source.selection.clone()].trim_end().contains('\n');
     let range = match several_lines {
         true => source.selection.clone(),
@@ -63,25 +63,25 @@ pub fn fix(
     if !written.complete {
         return Err(FixError::CutShort);
     }
-    let mended = written.text.trim_end();
-    if mended.trim().is_empty() {
+    let fixed = written.text.trim_end();
+    if fixed.trim().is_empty() {
         return Err(NothingWritten.into());
     }
-    let mended = format!("{mended}{}", &code[code.trim_end().len()..]);
+    let fixed = format!("{fixed}{}", &code[code.trim_end().len()..]);
     let before = syntax::errors(text, language).len();
-    let after = format!("{}{mended}{}", &text[..range.start], &text[range.end..]);
+    let after = format!("{}{fixed}{}", &text[..range.start], &text[range.end..]);
     let errors = syntax::errors(&after, language);
     if errors.len() > before
         && let Some(error) = errors.into_iter().next()
     {
         return Err(FixError::Broken(error));
     }
-    let notes = match mended == code {
-        true => vec!["the model changes nothing".to_owned()],
+    let notes = match fixed == code {
+        true => vec!["the model changed nothing".to_owned()],
         false => Vec::new(),
     };
     Ok(Outcome {
-        output: Output::Edit(range, mended),
+        output: Output::Edit(range, fixed),
         complete: true,
         notes,
     })
@@ -90,7 +90,7 @@ pub fn fix(
 /// Why nothing is fixed.
 #[derive(Debug, thiserror::Error)]
 pub enum FixError {
-    /// Nobody said what is wrong.
+    /// No problem was given.
     #[error("nothing is known to be wrong here; there are no diagnostics in the selection")]
     NoProblem,
     /// There is nothing to work on.
@@ -99,13 +99,13 @@ pub enum FixError {
     /// The answer is empty.
     #[error(transparent)]
     Nothing(#[from] NothingWritten),
-    /// The answer is not all there.
+    /// The answer is incomplete.
     #[error("the model's answer was cut short, and nothing was changed")]
     CutShort,
     /// The answer would break the file.
     #[error("the model's answer does not parse ({0}), and nothing was changed")]
     Broken(SyntaxError),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

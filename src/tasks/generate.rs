@@ -50,7 +50,8 @@ pub fn from_prompt(
     })
 }
 
-/// Writes what the comment or docstring describes that ends in the cursor's line: the lines below it.
+/// Writes the lines below the cursor's line: the code that the comment or docstring ending on that
+/// line describes.
 ///
 /// # Errors
 ///
@@ -80,12 +81,12 @@ pub fn at_cursor(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, Genera
         return Err(NothingWritten.into());
     }
     let rest = match (code.ends_with([':', '{']), indent.checked_sub(1)) {
-        // It opens a block, and that is what was asked for.
+        // It opens a block, which is what was requested.
         (true, _) => {
             let before = hole(&code).prefix;
             desk.go_on(&source.file_name, &before, Scope::Block { indent }, BUDGET)?
         }
-        // What stands as deep as the description belongs to it.
+        // Lines indented as deep as the description belong to it.
         (false, Some(indent)) => desk.fill(hole(&code), Scope::Block { indent }, BUDGET)?,
         (false, None) => desk.fill(hole(&code), Scope::Text, BUDGET)?,
     };
@@ -106,7 +107,7 @@ pub enum GenerateError {
     /// The answer is empty.
     #[error(transparent)]
     Nothing(#[from] NothingWritten),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

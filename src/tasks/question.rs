@@ -5,19 +5,19 @@ use crate::engine::request::Chat;
 use crate::engine::stop::Scope;
 use crate::text::language::Language;
 
-/// What the assistant is told to be.
+/// The system message.
 const SYSTEM: &str = "You are an expert programmer. Answer briefly and exactly.";
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What to do, with this and with each example.
+    /// What to do, in this question and in each example.
     pub instruction: String,
-    /// What else to know of this one; where there is no code, what is asked for.
+    /// More about this question; if there is no code, what to write.
     pub details: String,
-    /// With what.
+    /// The code it is about.
     pub code: Option<(Language, String)>,
-    /// In which form to answer.
+    /// The form of the answer.
     pub answer: Answer,
 }
 
@@ -26,11 +26,11 @@ pub struct Question {
 pub enum Answer {
     /// Prose.
     Prose,
-    /// Code, which begins with `start`, and `start` is not written again.
+    /// Code that begins with `start`, which the model does not write again.
     Code {
         /// In this language.
         language: Language,
-        /// The beginning, which is given.
+        /// The given beginning.
         start: String,
     },
 }
@@ -60,7 +60,7 @@ impl Question {
         }
     }
 
-    /// An example's question, or with its details this one.
+    /// The text of an example's question or, with its details, of this one.
     fn put(&self, details: &str, input: Option<&str>) -> String {
         let instruction = &self.instruction;
         match (&self.code, input) {

@@ -1,5 +1,5 @@
-//! Solves a problem by drawing many programs and running them: what passes the examples is grouped by
-//! what it does on further inputs, and the largest groups win.
+//! Solves a problem by drawing many programs and running them: those that pass the examples are
+//! grouped by what they do on further inputs, and the largest groups win.
 //!
 //! After AlphaCode, arXiv 2203.07814, section 4.
 
@@ -23,8 +23,8 @@ use variations::variations;
 /// The longest program, in tokens.
 const BUDGET: usize = 160;
 
-/// Temperatures of the draws after the likeliest, in percent: low ones keep to what the model knows,
-/// high ones find what it would not think of.
+/// Temperatures of the draws after the likeliest, in percent: low ones keep to what is likely, high
+/// ones find what is not.
 const TEMPERATURES: &[u32] = &[60, 80, 100, 40];
 
 /// Further inputs on which survivors are compared.
@@ -46,7 +46,7 @@ pub struct Cluster {
 pub struct Evidence {
     /// Programs that were drawn.
     pub drawn: usize,
-    /// Of these, those that are not like one before.
+    /// Of these, those that differ from all before them.
     pub distinct: usize,
     /// Of these, those that parse.
     pub parsed: usize,
@@ -54,7 +54,7 @@ pub struct Evidence {
     pub passed: usize,
     /// Those that passed, the largest group first.
     pub clusters: Vec<Cluster>,
-    /// The first program that parses, for where none passes.
+    /// The first program that parses, in case none passes.
     pub first: Option<String>,
 }
 
@@ -83,8 +83,8 @@ impl std::fmt::Display for Evidence {
     }
 }
 
-/// Solves the problem that `source` states with `draws` programs, and answers with the evidence and the
-/// `best` programs at most: one of each cluster, the largest first.
+/// Solves the problem that `source` states by drawing `draws` programs. Returns the evidence, and
+/// at most `best` programs: one of each cluster, the largest first.
 ///
 /// # Errors
 ///
@@ -157,7 +157,8 @@ fn evidence(
     Ok(trial.evidence())
 }
 
-/// Draws programs, and hands each over when it is done, with the number of its draw.
+/// Draws programs, and passes each to `done` when it is finished, with the observer and the number
+/// of its draw.
 ///
 /// # Errors
 ///
@@ -168,8 +169,9 @@ pub fn draw(
     draws: usize,
     mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, String) -> Result<(), SolveError>,
 ) -> Result<(), SolveError> {
-    // The program goes on from how it begins, as a file does: of the forms of prompt that were tried
-    // this one solves the most with the default model (docs/decisions/004-leading-a-small-model.md).
+    // The prompt is the beginning of the program, which the model continues like a file: of the
+    // forms of prompt that were tried, this one solves the most with the default model
+    // (docs/decisions/004-leading-a-small-model.md).
     let input = Input::Continue {
         file_name: format!("solution.{}", problem.language.extension()),
         text: problem.stub.clone(),
@@ -214,7 +216,7 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     ///
-    /// When the sandbox cannot be set up.
+    /// If the sandbox cannot be set up.
     pub fn add(&mut self, program: String, cancelled: &impl Fn() -> bool) -> io::Result<()> {
         let Self {
             problem,
@@ -254,10 +256,10 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// What has come out.
+    /// The evidence, with the largest cluster first.
     #[must_use]
     pub fn evidence(mut self) -> Evidence {
-        // A stable sort: among equals the one that was drawn first.
+        // A stable sort: among equals, the one that was drawn first comes first.
         self.evidence
             .clusters
             .sort_by_key(|cluster| std::cmp::Reverse(cluster.size));
@@ -280,7 +282,7 @@ pub enum SolveError {
     /// The answer is empty.
     #[error(transparent)]
     Nothing(#[from] NothingWritten),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

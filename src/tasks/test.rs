@@ -9,8 +9,9 @@ use crate::text::syntax::{self, ItemKind};
 /// The longest test, in tokens.
 const BUDGET: usize = 320;
 
-/// Writes a file of tests for the function or type at the cursor, or for the file's first one. How the
-/// file begins is given, so that the framework and the name are right whatever the model knows.
+/// Writes a file of tests for the function or type at the cursor, or for the file's first one. The
+/// beginning of the file is given, so that the framework and the name are right whatever the model
+/// knows.
 ///
 /// # Errors
 ///
@@ -65,7 +66,8 @@ pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TestError> 
     })
 }
 
-/// The beginning of the first test's body: without it a small model ends before it has begun.
+/// The beginning of the first test's body: without it, a small model stops before it has written
+/// anything.
 fn first_assertion(language: Language, name: &str) -> String {
     match language {
         Language::Python => format!("    assert {name}("),
@@ -179,7 +181,7 @@ pub enum TestError {
     /// The answer is empty.
     #[error(transparent)]
     Nothing(#[from] NothingWritten),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

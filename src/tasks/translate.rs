@@ -7,18 +7,19 @@ use crate::engine::request::likely_tokens;
 use crate::text::language::Language;
 use crate::text::syntax::{Item, ItemKind, Parsed};
 
-/// The room for an answer that is added to twice its input, in tokens.
+/// Tokens that an answer may have beyond twice those of its input.
 const SLACK: usize = 64;
 
 /// Translates the selected code, or all of it, into `to`.
 ///
-/// Each function or type is a question of its own, with the file's imports above it and the heads of
-/// what is translated already, so that an answer has its size and calls what is there.
+/// Each function or type is a question of its own, with the file's imports above it and the heads
+/// of what is translated already, so that an answer is about as long as its input and calls what
+/// exists.
 ///
 /// # Errors
 ///
-/// See [`TranslateError`]. An item that does not fit the model, or that it has no answer to, is left out
-/// and named in the outcome's notes.
+/// See [`TranslateError`]. An item that does not fit the model, or gets no answer, is left out and
+/// named in the outcome's notes.
 pub fn translate(
     desk: &mut Desk<'_>,
     source: &Source,
@@ -59,7 +60,7 @@ pub fn translate(
     let mut translation = Translation::new(to);
     let mut complete = true;
     for (done, item) in parts.iter().enumerate() {
-        tell(desk, done, parts.len());
+        report_progress(desk, done, parts.len());
         let part = code[item.range.clone()].trim_matches('\n').trim_end();
         let line = first_line + code[..item.range.start].matches('\n').count();
         let name = item.name.as_deref().unwrap_or("the code");
@@ -98,7 +99,7 @@ pub fn translate(
             translation.leave_out(name, line);
         }
     }
-    tell(desk, parts.len(), parts.len());
+    report_progress(desk, parts.len(), parts.len());
     let text = translation.text();
     notes.extend(parse_notes(&text, to, "the translation"));
     Ok(Outcome {
@@ -112,13 +113,13 @@ pub fn translate(
     })
 }
 
-fn tell(desk: &mut Desk<'_>, done: usize, all: usize) {
+fn report_progress(desk: &mut Desk<'_>, done: usize, all: usize) {
     let message = &format!("{done} of {all} parts");
     (desk.observer)(Progress::Done { done, all, message });
 }
 
-/// How a function begins, where its name is the first thing it says: a small model then writes one and
-/// nothing else.
+/// How a function begins, in languages that put its name first: a small model then writes that
+/// function and nothing else.
 fn head(language: Language, name: &str) -> String {
     match language {
         Language::Python | Language::Ruby => format!("def {name}("),
@@ -129,10 +130,10 @@ fn head(language: Language, name: &str) -> String {
     }
 }
 
-/// What is translated so far.
+/// What has been translated so far.
 struct Translation {
     language: Language,
-    /// Each line once, in the order of their coming.
+    /// Each line once, in the order in which they appeared.
     imports: Vec<String>,
     parts: Vec<String>,
     signatures: Vec<String>,
@@ -158,8 +159,8 @@ impl Translation {
         }
     }
 
-    /// Takes an answer: its imports go to the top, where other answers' are. Of an answer that shall be
-    /// a `single` function nothing is kept that comes behind it.
+    /// Adds an answer. Its imports go to the top, with those of other answers. If the answer should
+    /// be a `single` function, what comes after that is dropped.
     fn add(&mut self, answer: &str, single: bool) {
         let mut part = String::new();
         for item in Parsed::new(answer, self.language).items() {
@@ -204,7 +205,7 @@ pub enum TranslateError {
     /// There is nothing to work on.
     #[error(transparent)]
     NoCode(#[from] NoCode),
-    /// The model has no answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

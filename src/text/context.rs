@@ -1,4 +1,4 @@
-//! What stands around the cursor, and whether it is worth asking the model.
+//! The text around the cursor, and whether it is worth asking the model.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ const PREFIX_BYTES: usize = 8192;
 /// The most text after the cursor that is looked at, in bytes.
 const SUFFIX_BYTES: usize = 4096;
 
-/// The window's left edge stands on a multiple of this, so that it rests while the user types.
+/// The window's left edge is a multiple of this, so that it stays put while the user types.
 const WINDOW_STEP: usize = 1024;
 
-/// More than this behind the cursor, in characters, and an automatic completion would push real
-/// code aside.
+/// With more characters than this after the cursor, an automatic completion would push real code
+/// aside.
 const MAX_LINE_SUFFIX: usize = 8;
 
-/// What made the editor ask.
+/// What triggered the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Typing.
     Automatic,
-    /// The user.
+    /// The user, who invoked it.
     Invoked,
 }
 
@@ -37,8 +37,8 @@ pub struct Context {
     pub prefix: String,
     /// Where `prefix` begins in the document, in bytes.
     pub prefix_start: usize,
-    /// Where the document has a `\r` that `prefix` lacks: offsets into `prefix`, ascending. With
-    /// them an offset into `prefix` can be told as one of the document.
+    /// Where the document has a `\r` that `prefix` lacks: offsets into `prefix`, ascending. They
+    /// turn an offset into `prefix` into one into the document.
     pub carriage_returns: Vec<usize>,
     /// The text after the cursor, or its beginning.
     pub suffix: String,
@@ -46,19 +46,19 @@ pub struct Context {
     pub scope: Scope,
 }
 
-/// Why there is nothing worth asking.
+/// Why the model is not worth asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NothingToAsk {
-    /// A word goes on behind the cursor.
+    /// A word continues after the cursor.
     #[error("the cursor is inside a word")]
     InsideWord,
-    /// Much text goes on behind the cursor, and nobody asked by hand.
-    #[error("there is text behind the cursor")]
+    /// There is much text after the cursor, and the request was not invoked.
+    #[error("there is text after the cursor")]
     TextAfterCursor,
-    /// The text is none.
+    /// The file is not text.
     #[error("the file is binary")]
     Binary,
-    /// There is only whitespace to go by.
+    /// There is only whitespace around the cursor.
     #[error("there is no text around the cursor")]
     Blank,
 }
@@ -96,14 +96,14 @@ impl Context {
         Ok(context)
     }
 
-    /// The cursor's line before it.
+    /// The cursor's line before the cursor.
     #[must_use]
     pub fn line_prefix(&self) -> &str {
         let start = self.prefix.rfind('\n').map_or(0, |end| end + 1);
         &self.prefix[start..]
     }
 
-    /// The cursor's line after it, without its end.
+    /// The cursor's line after the cursor, without the line end.
     #[must_use]
     pub fn line_suffix(&self) -> &str {
         self.suffix.split('\n').next().unwrap_or_default()
@@ -131,7 +131,7 @@ impl Context {
     }
 
     fn scope(&self, language_id: &str, trigger: Trigger) -> Scope {
-        // Editors close brackets when they are opened: `{$0}`.
+        // Editors add the closing bracket when one is opened: `{$0}`.
         let closing = |char: char| char.is_whitespace() || ")]};,".contains(char);
         if !self.line_suffix().chars().all(closing) {
             return Scope::Line;
@@ -151,11 +151,12 @@ impl Context {
             };
         }
         match trigger {
-            // Who asks for it in column 0 gets as far as the next thing in column 0.
+            // Invoked in column 0, it writes up to the next code in column 0.
             Trigger::Invoked => Scope::Block {
                 indent: indentation(line).saturating_sub(1),
             },
-            // A blank line may come first, and nothing is left on the cursor's that would trail.
+            // A blank line may come first, because nothing on the cursor's line would be left
+            // trailing.
             Trigger::Automatic if line.is_empty() && self.line_suffix().is_empty() => {
                 Scope::FreshLine
             }
@@ -185,16 +186,16 @@ fn indentation(line: &str) -> usize {
     line.chars().take_while(|char| char.is_whitespace()).count()
 }
 
-/// The text with `\n` for line ends, and where a `\r` before one was left out.
+/// The text with `\n` for line ends, and the places where a `\r` before one was removed.
 fn line_feeds(text: Cow<'_, str>) -> (String, Vec<usize>) {
     if !text.contains('\r') {
         return (text.into_owned(), Vec::new());
     }
     let mut lines = String::with_capacity(text.len());
-    let mut left_out = Vec::new();
+    let mut removed = Vec::new();
     for (number, piece) in text.split("\r\n").enumerate() {
         if number > 0 {
-            left_out.push(lines.len());
+            removed.push(lines.len());
             lines.push('\n');
         }
         lines.extend(
@@ -203,7 +204,7 @@ fn line_feeds(text: Cow<'_, str>) -> (String, Vec<usize>) {
                 .map(|char| if char == '\r' { '\n' } else { char }),
         );
     }
-    (lines, left_out)
+    (lines, removed)
 }
 
 /// The boundary of a character at or before `offset`.
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn text_behind_the_cursor_waits_for_an_explicit_request() {
+    fn text_after_the_cursor_waits_for_an_explicit_request() {
         let text = "f($0, second, third)";
         check(text, "rust", Err(NothingToAsk::TextAfterCursor));
         assert!(at(text, "rust", Trigger::Invoked).is_ok());
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_not_asked_about() {
+    fn binary_and_blank_texts_are_not_worth_asking() {
         check("a\0b$0", "", Err(NothingToAsk::Binary));
         check(" \n$0\n", "", Err(NothingToAsk::Blank));
         check("$0", "", Err(NothingToAsk::Blank));
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_rests_while_typing() {
+    fn the_window_stays_put_while_typing() {
         let line = "let value = 1;\n".repeat(4000);
         let rope = Rope::from_str(&line);
         let mut starts = Vec::new();

@@ -2,13 +2,13 @@
 //!
 //! # Order
 //!
-//! The document notifications (`didOpen`, `didChange`, `didClose`) are a stream: each change is
-//! written against the text the one before it left. Their handlers must therefore call [`Documents`]
-//! in the order of arrival, before their first await. After an await two handlers may run in either
-//! order, and a text that has taken its edits in another order than the client's is wrong from then
-//! on, without a sign of it.
+//! The document notifications (`didOpen`, `didChange`, `didClose`) are a stream: each change
+//! applies to the text that the one before it left. Their handlers must therefore call
+//! [`Documents`] in the order of arrival, before their first await. After an await, two handlers
+//! may run in either order, and a text whose edits were applied in the wrong order stays wrong,
+//! with nothing to show it.
 //!
-//! Everything else reads a [`Snapshot`], which no later change touches.
+//! Everything else reads a [`Snapshot`], which later changes do not affect.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,41 +22,42 @@ use crate::text::position::{self, Position, PositionEncoding};
 
 /// The open documents by their URI.
 ///
-/// Every method takes the lock for a single statement and none is async, so the lock is never held
-/// across an await and one method never waits for another for long.
+/// Every method holds the lock for a single statement and none is async, so the lock is never held
+/// across an await and no method waits long for another.
 #[derive(Debug, Default)]
 pub struct Documents {
     documents: Mutex<HashMap<Arc<str>, Document>>,
 }
 
 impl Documents {
-    /// No document is open.
+    /// Makes a set without open documents.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens a document, or takes the new text for one that is open already: what the client says
-    /// last is what it shows. `path` is the path the document has or would have; empty where its URI
-    /// gives none.
+    /// Opens a document. If it is open already, the new text replaces the old, because the client
+    /// shows what it sent last. `path` is the path that the document has or would have; it is empty
+    /// if the URI gives none.
     pub fn open(&self, uri: &str, path: PathBuf, language_id: String, version: i32, text: &str) {
         let document = Document::new(uri, path, language_id, version, text);
         self.lock().insert(document.uri.clone(), document);
     }
 
-    /// Applies the changes in the order given, each to the text that the one before it left.
+    /// Applies the changes in the given order, each to the text that the one before it left.
     ///
-    /// The change is applied whatever it says, because a text that skips an edit is out of step with
-    /// the client's for good:
+    /// A change is always applied, because a text that misses an edit stays out of step with the
+    /// client's:
     ///
     /// - A position outside the text is clamped as [`position::offset`] does.
-    /// - A range whose end comes before its start is taken the other way round.
-    /// - A position inside a surrogate pair cuts the pair in two, as in the client's text, and each
-    ///   half stands as U+FFFD until the other one comes to it.
-    /// - A version lower than the last is taken all the same: the stream is ordered, the number only
+    /// - A range whose end comes before its start is reversed.
+    /// - A position inside a surrogate pair splits the pair, as in the client's text. Each half
+    ///   appears as U+FFFD until the other half joins it.
+    /// - A version lower than the last is accepted: the stream is ordered, and the number only
     ///   describes it.
     ///
-    /// The last two are logged, for they mean that the client is wrong about something.
+    /// Reversed ranges and lower versions are logged, because they mean that the client is wrong
+    /// about something.
     ///
     /// # Errors
     ///
@@ -75,9 +76,9 @@ impl Documents {
         Ok(())
     }
 
-    /// Marks a document as out of step with the client's text, because a change of it was lost. It
-    /// is in step again once the client sends its whole text. Answers the path of the document, or
-    /// nothing if it is not open.
+    /// Marks a document as out of step with the client's text, because one of its changes was lost.
+    /// It is in step again once the client sends the whole text. Returns the document's path, or
+    /// `None` if it is not open.
     pub fn lose_step(&self, uri: &str) -> Option<Arc<Path>> {
         let mut documents = self.lock();
         let document = documents.get_mut(uri)?;
@@ -92,12 +93,12 @@ impl Documents {
         self.lock().keys().cloned().collect()
     }
 
-    /// Forgets a document and says whether it was open. Snapshots of it live on.
+    /// Removes a document and returns whether it was open. Its snapshots stay valid.
     pub fn close(&self, uri: &str) -> bool {
         self.lock().remove(uri).is_some()
     }
 
-    /// The document as it is now, with the offset of `position` in it, or nothing if it is not open.
+    /// The document as it is now, with the offset of `position` in it, or `None` if it is not open.
     #[must_use]
     pub fn snapshot(
         &self,
@@ -128,21 +129,21 @@ impl Documents {
         })
     }
 
-    /// The revision of a document, or nothing if it is not open. It equals [`Snapshot::revision`] as
+    /// The revision of a document, or `None` if it is not open. It equals [`Snapshot::revision`] as
     /// long as the client has not touched the document since the snapshot was taken.
     #[must_use]
     pub fn revision(&self, uri: &str) -> Option<u64> {
         self.lock().get(uri).map(|document| document.revision)
     }
 
-    /// The whole text of a document, or nothing if it is not open. Costs no copy.
+    /// The whole text of a document, or `None` if it is not open. Nothing is copied.
     #[must_use]
     pub fn text(&self, uri: &str) -> Option<Rope> {
         self.lock().get(uri).map(|document| document.rope.clone())
     }
 
-    /// A panic elsewhere under the lock must not take every document with it, so a poisoned lock is
-    /// as good as any: at worst one text is out of step until it is opened again.
+    /// A panic elsewhere under the lock must not make every document inaccessible, so poisoning is
+    /// ignored: at worst, one text is out of step until it is opened again.
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Document>> {
         self.documents
             .lock()
@@ -157,8 +158,8 @@ pub struct Change {
     pub range: Option<Range<Position>>,
     /// The new text.
     pub text: String,
-    /// Halves of surrogate pairs, which stand as U+FFFD in the text: where, as byte offsets in
-    /// order, and the UTF-16 unit.
+    /// Halves of surrogate pairs, which appear as U+FFFD in the text: their byte offsets,
+    /// ascending, and the UTF-16 units.
     pub halves: Vec<(usize, u16)>,
 }
 
@@ -171,16 +172,15 @@ struct Document {
     version: i32,
     revision: u64,
     language_id: Arc<str>,
-    /// Halves of surrogate pairs, which stand as U+FFFD in the rope: where, as byte offsets in
-    /// order, and the UTF-16 unit. Nearly always there are none.
+    /// Halves of surrogate pairs, as in [`Change::halves`]. Nearly always there are none.
     halves: Vec<(usize, u16)>,
     /// Whether a change was lost.
     out_of_step: bool,
-    /// Whether an inverted range has been logged: a client that sends one sends many.
+    /// Whether a reversed range has been logged: a client that sends one sends many.
     warned: bool,
 }
 
-/// A number that no state of any document in this process had before.
+/// A number that no earlier state of any document in this process had.
 fn next_revision() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed)
@@ -248,7 +248,7 @@ impl Document {
 
     /// Replaces bytes of the text, on char boundaries.
     fn replace(&mut self, range: Range<usize>, text: &str, halves: &[(usize, u16)]) {
-        // The rope panics on an index past its end, and `position::offset` gives none.
+        // The rope panics on an index past its end, and `position::offset` returns none.
         let start = self.rope.byte_to_char(range.start);
         let end = self.rope.byte_to_char(range.end);
         self.rope.remove(start..end);
@@ -263,7 +263,7 @@ impl Document {
         self.halves = before.copied().chain(new).chain(after).collect();
     }
 
-    /// Where a position falls inside a surrogate pair, makes two halves of the pair.
+    /// Splits the surrogate pair that a position falls inside, if there is one.
     fn cut_pair(&mut self, position: Position) {
         let Some(at) = position::inside_pair(&self.rope, position) else {
             return;
@@ -275,7 +275,7 @@ impl Document {
         self.replace(at..at + char.len_utf8(), &HALF.repeat(2), &halves);
     }
 
-    /// Makes chars of the pairs of halves that have come together.
+    /// Joins halves that have become adjacent into chars.
     fn join_halves(&mut self) {
         let mut index = 1;
         while index < self.halves.len() {
@@ -292,31 +292,31 @@ impl Document {
     }
 }
 
-/// What stands in the text for half a surrogate pair. It is one unit in UTF-16 as the half is, so
-/// that positions hold.
+/// Represents half of a surrogate pair in the text. Like the half, it is one UTF-16 unit, so that
+/// positions stay valid.
 const HALF: &str = "\u{fffd}";
 
-/// A document at one moment and a place in it, untouched by what happens to the document later.
+/// A document at one moment, and a place in it. Later changes to the document do not affect it.
 ///
-/// A clone costs little: the text is shared, not copied.
+/// A clone is cheap: the text is shared, not copied.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The document this is a snapshot of.
     pub uri: Arc<str>,
-    /// The path the document has or would have; empty where its URI gives none.
+    /// The path that the document has or would have; empty if its URI gives none.
     pub path: Arc<Path>,
-    /// The version the document had, as the client counts.
+    /// The document's version, as the client counts.
     pub version: i32,
-    /// The state of the document that this was taken of. No two states of any document share a
-    /// revision, which a client's versions do not promise: a document opened again may count anew.
+    /// Identifies the document's state. No two states of any document share a revision. A client's
+    /// versions do not guarantee that: a document that is opened again may start counting anew.
     pub revision: u64,
     /// The language the client opened the document as.
     pub language_id: Arc<str>,
-    /// Whether a change of the document was lost, so that the text is not the client's.
+    /// Whether a change was lost, so that the text differs from the client's.
     pub out_of_step: bool,
     /// The text.
     pub rope: Rope,
-    /// The place asked for, a byte offset into `rope`: at most its length, on a char boundary and
+    /// The requested place, a byte offset into `rope`: at most its length, on a char boundary and
     /// not inside a `\r\n`.
     pub offset: usize,
 }
@@ -328,8 +328,8 @@ impl Snapshot {
         file_name(&self.path)
     }
 
-    /// The snapshot with `text` in place of the bytes from `start` to the offset, and the offset
-    /// behind it.
+    /// The snapshot with the bytes from `start` to the offset replaced by `text`, and the offset
+    /// after it.
     #[must_use]
     pub fn with(mut self, start: usize, text: &str) -> Self {
         let start = start.min(self.offset);
@@ -341,7 +341,7 @@ impl Snapshot {
     }
 }
 
-/// The base name of a document's path; empty where it has none.
+/// The base name of a document's path; empty if it has none.
 #[must_use]
 pub fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
@@ -406,7 +406,7 @@ mod tests {
         };
     }
 
-    /// Applies edits to one document, a notification at a time, and says what it holds after each.
+    /// Applies edits to one document, a notification at a time, and checks its text after each.
     macro_rules! story {
         ($encoding:ident, $text:expr, $([$($edits:tt)*] => $expected:expr),* $(,)?) => {{
             let documents = open($text);
@@ -448,7 +448,8 @@ mod tests {
             [(0, 2; 0, 4) => ""] => "❤️漢",
             [(0, 1; 0, 2) => ""] => "❤漢",
             [(0, 1; 0, 1) => "👩‍👧"] => "❤👩‍👧漢",
-            // From inside one emoji to inside the other: what is left of them is one.
+            // From inside one emoji to inside the other: what is left of them is one emoji in the
+            // end.
             [(0, 2; 0, 5) => "x"] => "❤\u{fffd}x\u{fffd}漢",
             [(0, 2; 0, 3) => ""] => "❤👧漢",
         );
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_pairs_find_each_other() {
+    fn halves_of_pairs_that_meet_are_joined() {
         let documents = open("x = \"😀\"");
         let check = |from: u32, to: u32, units: &[u16], expected: &str| {
             let mut change = event(Some(Position::new(0, from)..Position::new(0, to)), "");
@@ -482,7 +483,7 @@ mod tests {
                 .unwrap();
             assert_eq!(text(&documents, A), expected);
         };
-        // 😀 is D83D DE00; an editor that compares units changes the second one only.
+        // 😀 is D83D DE00; an editor that compares units changes only the second one.
         check(6, 7, &[0xde01], "x = \"😁\"");
         check(5, 6, &[], "x = \"\u{fffd}\"");
         check(5, 5, &[0xd83d], "x = \"😁\"");
@@ -490,14 +491,14 @@ mod tests {
         check(0, 0, &[0xe9, 0xde01], "é\u{fffd}x = \"\u{fffd}\"");
         check(8, 8, &[0xde00, 0xd83d], "é\u{fffd}x = \"😀\u{fffd}\"");
         check(2, 7, &[], "é\u{fffd}😀\u{fffd}\"");
-        // The wrong way round, and two of one kind, they stay halves.
+        // In the wrong order, or two of a kind, they stay halves.
         check(2, 4, &[], "é\u{fffd}\u{fffd}\"");
         check(1, 1, &[0xd83d], "é😁\u{fffd}\"");
         check(1, 1, &[0xd83d, 0xd83d], "é\u{fffd}\u{fffd}😁\u{fffd}\"");
     }
 
     #[test]
-    fn a_lost_change_is_told_until_the_whole_text_comes() {
+    fn a_lost_change_marks_the_document_until_the_whole_text_comes() {
         let documents = open("a");
         let before = documents.revision(A);
         assert_eq!(documents.lose_step(A).as_deref(), Some(Path::new("/a.rs")));
@@ -520,27 +521,27 @@ mod tests {
     #[test]
     fn joins_and_splits_line_ends() {
         story!(Utf16, "a\r\nb",
-            // The place between the two cannot be named, so this lands before both.
+            // No position is between the two, so this goes before both.
             [(0, 2; 0, 2) => "x"] => "ax\r\nb",
-            // A lone `\r` before a `\r\n`, then the whole pair gone.
+            // A lone `\r` before a `\r\n`, then the whole pair is removed.
             [(0, 2; 0, 2) => "\r"] => "ax\r\r\nb",
             [(1, 0; 2, 0) => ""] => "ax\rb",
-            // The `\n` that makes a pair of the `\r`.
+            // The `\n` that makes a pair with the `\r`.
             [(1, 0; 1, 0) => "\n"] => "ax\r\nb",
             [(1, 1; 1, 1) => "!"] => "ax\r\nb!",
-            // The other half, put before a `\n`.
+            // A `\r` inserted before a `\n`.
             ["a\nb"] => "a\nb",
             [(0, 1; 0, 1) => "\r"] => "a\r\nb",
             [(1, 0; 1, 0) => "c"] => "a\r\ncb",
-            // The text between a `\r` and a `\n` goes, and they become one.
+            // The text between a `\r` and a `\n` is removed, and they become one line end.
             ["1\r2\n3"] => "1\r2\n3",
             [(1, 0; 1, 1) => ""] => "1\r\n3",
             [(1, 0; 1, 1) => "4"] => "1\r\n4",
         );
-        // Over and over at the edges of the rope's leaves.
+        // Many times, so that some fall on the edges of the rope's leaves.
         let documents = open(&"\r".repeat(5_000));
         for line in (0..5_000).rev() {
-            // Behind each `\r`, from the last to the first.
+            // After each `\r`, from the last to the first.
             let edit = edits![(line + 1, 0; line + 1, 0) => "\n"];
             documents
                 .change(A, 2, edit, PositionEncoding::Utf16)
@@ -605,7 +606,7 @@ mod tests {
         assert_eq!(documents.revision(A), None);
         assert_eq!(text(&documents, b), "b");
 
-        // Opened twice, and opened again once closed.
+        // Opened twice, and reopened after closing.
         open_as(&documents, b, "toml", 1, "c");
         open_as(&documents, A, "rust", 9, "d");
         assert_eq!(text(&documents, b), "c");
@@ -626,14 +627,14 @@ mod tests {
         documents.close(A);
         open_as(&documents, A, "rust", 1, "a");
         seen.push(documents.revision(A));
-        // Not in another set of documents either.
+        // Nor across two sets of documents.
         seen.push(open("a").revision(A));
         let different: std::collections::HashSet<_> = seen.iter().flatten().collect();
         assert_eq!(different.len(), seen.len(), "{seen:?}");
     }
 
     #[test]
-    fn a_snapshot_outlives_what_it_was_taken_of() {
+    fn a_snapshot_outlives_its_document() {
         let documents = open("x😀y");
         let snapshot = documents
             .snapshot(A, Position::new(0, 3), PositionEncoding::Utf16)
@@ -686,15 +687,15 @@ mod tests {
             }
         }
 
-        // 20 MB in lines of twenty bytes.
+        // 22 MiB in lines of 22 bytes.
         let text = "let x = 1; // 漢字\r\n".repeat(1 << 20);
         assert_eq!(text.len(), 22 << 20);
         check(text, Position::new(700_000, 3), 22 * 700_000 + 3);
-        // 1 MB in one line.
+        // 1 MiB in one line.
         check("x".repeat(1 << 20), Position::new(0, 700_000), 700_000);
     }
 
-    /// A change of one document, as the client would send it.
+    /// A change as the client would send it.
     fn change() -> impl Strategy<Value = Change> {
         let range = (naive::position(), naive::position());
         let range = range.prop_map(|(start, end)| start..end);
@@ -718,7 +719,7 @@ mod tests {
             })
     }
 
-    /// The text of a change in UTF-16 units, halves of pairs as what they are.
+    /// The text of a change in UTF-16 units, with halves of pairs as they are.
     fn units(change: &Change) -> Vec<u16> {
         let mut units = Vec::new();
         for (at, char) in change.text.char_indices() {
@@ -731,7 +732,7 @@ mod tests {
         units
     }
 
-    /// The place of a position in a text as an editor in JavaScript has it.
+    /// The offset of a position in UTF-16 units, as an editor written in JavaScript finds it.
     fn unit_offset(units: &[u16], position: Position) -> usize {
         const CR: u16 = b'\r' as u16;
         const LF: u16 = b'\n' as u16;
@@ -791,8 +792,8 @@ mod tests {
             documents.change(A, 1, vec![change], encoding).unwrap();
             assert_eq!(text(&documents, A), expected);
         }
-        // The edited rope knows where each line starts and ends; what lies between the two is for
-        // the tests of the conversion itself.
+        // Checks where each line of the edited rope starts and ends. The tests of the conversion
+        // cover what is between.
         let rope = snapshot(&documents, A).rope;
         for (line, (start, content)) in naive::lines(&expected).into_iter().enumerate() {
             let units: u64 = content.chars().map(|it| naive::units(it, encoding)).sum();

@@ -7,20 +7,20 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::language;
 
-/// Files that hold secrets: whatever is in them must not turn up in another place, nor in a log.
+/// Files that hold secrets. Their contents must not appear anywhere else, nor in a log.
 ///
-/// The kinds are those of four tools: the paths in gitleaks' rules, Zed's
-/// `edit_predictions.disabled_globs`, Continue's `DEFAULT_SECURITY_IGNORE_*`, and the secrets that
-/// GitHub's push protection looks for, by the files in which their tools keep them. Where they differ:
+/// The list combines four sources: the paths in gitleaks' rules, Zed's
+/// `edit_predictions.disabled_globs`, Continue's `DEFAULT_SECURITY_IGNORE_*`, and the files in
+/// which tools keep the secrets that GitHub's push protection looks for. Where they differ:
 ///
-/// - `.env.example` and `.env.py` are excluded: Zed and Continue have `.env*`, and the scanners look into
-///   all of them.
+/// - `.env.example` and `.env.py` are excluded: Zed and Continue have `.env*`, and the scanners
+///   check all of them.
 /// - `config.json`, `settings.json`, `*.db`, `*.bak`, `private/`, `keys/` and `env/` are not: only
-///   Continue has them, and most of them are ordinary.
+///   Continue has them, and most such files are ordinary.
 ///
-/// In lower case. A pattern with no slash is for file names, one with a slash for whole paths.
+/// In lower case. A pattern without a slash applies to file names, one with a slash to whole paths.
 const SECRETS: &[&str] = &[
-    // Variables of the environment.
+    // Environment variables.
     ".env*",
     "*.env",
     ".flaskenv",
@@ -34,14 +34,14 @@ const SECRETS: &[&str] = &[
     "ssh_host_*_key",
     "{secring,pubring}.*",
     "{key,keystore,signing}.properties",
-    // Where passwords are kept.
+    // Password stores.
     "*.{kdb,kdbx,psafe3,agilekeychain,opvault,keychain,keychain-db,kwallet,1pux}",
     "*.{secret,secrets,token,tokens,credential,credentials,creds,htpasswd}",
     ".{secret,credential,password,passwd,authinfo,vault-token,vault_pass,vault-pass}*",
     ".{token,tokens,htpasswd,netrc,pgpass,pg_service.conf,my.cnf,mylogin.cnf,odbc.ini}",
     "{_netrc,netrc,htpasswd,pgpass,pgpass.conf,vault_pass*,vault-pass*,master.passwd}",
     ".{muttrc,msmtprc,fetchmailrc,smbcredentials,purple}",
-    // Of packages, clouds and their tools.
+    // Package managers, clouds and their tools.
     ".{npmrc,yarnrc,yarnrc.yml,pypirc,git-credentials,dockercfg,s3cfg,boto,passwd-s3fs,databrickscfg}",
     "{npmrc,git-credentials,dockercfg,s3cfg,pip.conf,nuget.config,rclone.conf,kaggle.json,auth.json}",
     "*.{tfvars,tfvars.json,tfstate,tfstate.*}",
@@ -50,9 +50,9 @@ const SECRETS: &[&str] = &[
     "{client_secret,client-secret,service-account,service_account,serviceaccount,gcp-key}*.json",
     "*{-firebase-adminsdk-,-service-account,_service_account,gcloud-service-key}*.json",
     "*.{kubeconfig,ovpn,tblk,rdp}",
-    // Source files that are there for nothing but a secret.
+    // Source files whose only purpose is to hold a secret.
     "{secret_token.rb,arduino_secrets.h,wp-config.php,localsettings.php}",
-    // What was typed.
+    // Histories of typed commands.
     ".*_history",
     ".history",
     // Folders.
@@ -69,12 +69,12 @@ const SECRETS: &[&str] = &[
     "**/run/secrets/**",
 ];
 
-/// Files that hold secrets where they are data, and are ordinary where they are source code: the modules
-/// `secrets.rs`, `credentials.go` and `token.ts` handle secrets, as Python's own `secrets.py` does, and
-/// none of the four tools passes them over. What a shell runs counts as data, because such files set
-/// variables.
+/// Files that hold secrets if they are data, but are ordinary if they are source code: the modules
+/// `secrets.rs`, `credentials.go` and `token.ts` handle secrets, as Python's own `secrets.py` does,
+/// and none of the four sources lists them. Scripts for a shell count as data, because such files
+/// set variables.
 ///
-/// Written as [`SECRETS`].
+/// The syntax is that of [`SECRETS`].
 const SECRET_DATA: &[&str] = &[
     "*.env.*",
     "{secret,secrets,credential,credentials,creds}{,.*}",
@@ -95,7 +95,7 @@ const COPIES: &[&str] = &[
     "~", "#", ".bak", ".backup", ".old", ".orig", ".save", ".swp", ".swo", ".tmp", ".copy",
 ];
 
-/// A path may lead over no more links than this, as Linux has it.
+/// The most symbolic links that a path may lead through, as on Linux.
 const MAX_LINKS: usize = 40;
 
 /// The files that are excluded, by pattern.
@@ -107,12 +107,12 @@ pub struct Exclusion {
 }
 
 impl Exclusion {
-    /// Excludes files that hold secrets, and files that match one of `patterns`, capitals or not. A
-    /// pattern with no slash is for file names, one with a slash for whole paths.
+    /// Excludes files that hold secrets, and files that match one of `patterns`, in upper or lower
+    /// case. A pattern without a slash applies to file names, one with a slash to whole paths.
     ///
     /// # Errors
     ///
-    /// When a pattern is no glob; the text names it.
+    /// If a pattern is not a valid glob; the message names it.
     pub fn new(patterns: &[String]) -> Result<Self, String> {
         let own = |patterns: &[&str]| {
             let patterns = patterns.iter().map(|pattern| (*pattern).to_owned());
@@ -125,17 +125,19 @@ impl Exclusion {
         })
     }
 
-    /// The pattern by which `path` is excluded: by its own name and its parents', and by those of all
-    /// that it leads to over symbolic links. What does not exist is judged by its name alone.
+    /// The pattern that excludes `path`: by its own name and those of its parents, or by those of
+    /// anything that it leads to through symbolic links. A path that does not exist is judged by
+    /// its name alone.
     ///
-    /// This is the one function that every border asks: documents, tasks, the command line, examples and
-    /// parts. It reads no file, only the links of the path, one call to the system for each folder in it.
+    /// Every border calls this one function: documents, tasks, the command line, examples and
+    /// parts. It reads no file, only the links of the path, with one system call for each folder in
+    /// it.
     #[must_use]
     pub fn of(&self, path: &Path) -> Option<&str> {
         self.named(path).or_else(|| self.linked(path))
     }
 
-    /// By the words of the path alone.
+    /// Judges by the names in the path alone.
     fn named(&self, path: &Path) -> Option<&str> {
         let plain = plain(path);
         let source = language::is_source(&plain)
@@ -149,12 +151,12 @@ impl Exclusion {
             .or_else(|| self.users.of(path))
     }
 
-    /// By what the path leads to: each name on the way, and the real path.
+    /// Judges by what the path leads to: each name on the way, and the real path.
     fn linked(&self, path: &Path) -> Option<&str> {
         path.file_name()?;
         let absolute = match path.is_absolute() {
             true => path.to_path_buf(),
-            // What is not there may be any text, as an unsaved one.
+            // What does not exist may be any text, such as an unsaved one.
             false if path.symlink_metadata().is_err() => return None,
             false => std::path::absolute(path).ok()?,
         };
@@ -199,7 +201,7 @@ impl Exclusion {
     }
 }
 
-/// Globs, and what they were made of.
+/// Globs, and the patterns they were made from.
 #[derive(Clone, Debug)]
 struct Patterns {
     globs: GlobSet,
@@ -232,7 +234,8 @@ impl Patterns {
     }
 }
 
-/// A path in lower case, with no `.` and `..` in it, and with the name of the file of which it is a copy.
+/// The path in lower case, without `.` and `..`. If its name is that of a copy, it becomes that of
+/// the original.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -246,7 +249,7 @@ fn plain(path: &Path) -> PathBuf {
         return plain;
     };
     let mut original = name.strip_prefix('#').unwrap_or(name);
-    // Vim's swap file of `a` is `.a.swp`.
+    // Vim's swap file for `a` is `.a.swp`.
     if name.ends_with(".swp") || name.ends_with(".swo") {
         original = original.strip_prefix('.').unwrap_or(original);
     }
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn source_code_is_not() {
+    fn source_code_is_not_excluded() {
         check_all(
             "environment.py src/secrets.rs credentials.go token.ts tokenizer.json key.rs secrets.py \
              keys.rs config.json secrets/mod.rs src/credentials/store.go secret_manager.py \
@@ -355,7 +358,7 @@ mod tests {
         }
     }
 
-    /// A folder with links, and an ordinary file to which some lead.
+    /// Checks `path` in a folder with these links, an ordinary file and a secret one.
     #[cfg(unix)]
     fn check_links(links: &[(&str, &str)], path: &str, expected: Option<&str>) {
         let folder = tempfile::tempdir().unwrap();

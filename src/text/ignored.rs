@@ -1,18 +1,19 @@
-//! Files that a `.gitignore` or a `.interlineignore` leaves out.
+//! Files that a `.gitignore` or a `.interlineignore` excludes.
 
 use std::path::Path;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-/// The name of the files that leave out what only Interline shall not read. Written as `.gitignore`.
+/// The name of the files that list what only Interline must not read. Their syntax is that of
+/// `.gitignore`.
 pub const INTERLINE_IGNORE: &str = ".interlineignore";
 
-/// A file of rules that is larger than this, in bytes, holds none.
-const MOST: u64 = 1024 * 1024;
+/// A file of rules that is larger than this, in bytes, is ignored.
+const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Whether git ignores `file`, a real and absolute path: by the rules in its folder and those above, up
-/// to the repository, by the repository's own and by the user's.
+/// Whether git ignores `file`, a real and absolute path: by the rules in its folder and in those
+/// above it up to the repository's root, by the repository's `info/exclude` or by the user's rules.
 #[must_use]
 pub fn by_git(file: &Path) -> bool {
     let mut folders: Vec<&Path> = file.ancestors().skip(1).collect();
@@ -29,18 +30,19 @@ pub fn by_git(file: &Path) -> bool {
     ignored(file, &folders, ".gitignore", rules)
 }
 
-/// Whether a `.interlineignore` leaves out `file`, a real and absolute path: that in its folder, or one
-/// above.
+/// Whether a `.interlineignore` in the folder of `file`, a real and absolute path, or in one above
+/// it excludes the file.
 #[must_use]
 pub fn by_interline(file: &Path) -> bool {
     let folders: Vec<&Path> = file.ancestors().skip(1).collect();
     ignored(file, &folders, INTERLINE_IGNORE, Vec::new())
 }
 
-/// Whether the rules called `name` in `folders`, the deepest first, ignore `file` or a folder it is in,
-/// for nothing in an ignored folder can be taken back. `rules` come after all of them.
+/// Whether the rule files called `name` in `folders`, the deepest first, ignore `file` or a folder
+/// that contains it: nothing in an ignored folder can be included again. All of them take
+/// precedence over `rules`.
 fn ignored(file: &Path, folders: &[&Path], name: &str, mut rules: Vec<Gitignore>) -> bool {
-    // From the root down, so that the last that matches decides.
+    // From the root down, so that the last rule that matches decides.
     for (at, folder) in folders.iter().enumerate().rev() {
         rules.push(read(folder, &folder.join(name)));
         let step = match at {
@@ -56,14 +58,14 @@ fn ignored(file: &Path, folders: &[&Path], name: &str, mut rules: Vec<Gitignore>
     false
 }
 
-/// The rules in `file`, which hold for `folder`.
+/// The rules in `file`, which apply to `folder`.
 fn read(folder: &Path, file: &Path) -> Gitignore {
     let plain = file.metadata();
-    if !plain.is_ok_and(|plain| plain.is_file() && plain.len() <= MOST) {
+    if !plain.is_ok_and(|plain| plain.is_file() && plain.len() <= MAX_BYTES) {
         return Gitignore::empty();
     }
     let mut rules = GitignoreBuilder::new(folder);
-    // As git does it, what is no rule is passed over.
+    // As in git, lines that are not valid rules are skipped.
     let _ = rules.add(file);
     rules.build().unwrap_or_else(|_| Gitignore::empty())
 }
@@ -72,7 +74,7 @@ fn read(folder: &Path, file: &Path) -> Gitignore {
 mod tests {
     use super::*;
 
-    /// A folder with these files, and which of `paths` are ignored.
+    /// Makes a folder with these files and checks which of `paths` are ignored.
     fn check(files: &[(&str, &str)], ignored: fn(&Path) -> bool, paths: &[(&str, bool)]) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -93,7 +95,7 @@ mod tests {
     const GIT: (&str, &str) = (".git/config", "");
 
     #[test]
-    fn git_ignores_as_it_does() {
+    fn ignores_what_git_ignores() {
         check(
             &[GIT, (".gitignore", "*.ts\n!b.ts\n/c.py\nout/\n")],
             by_git,
@@ -134,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn rules_above_a_repository_are_none_of_its_own() {
+    fn rules_above_a_repository_do_not_apply_in_it() {
         let files = [(".gitignore", "*.py"), ("inner/.git/config", "")];
         check(&files, by_git, &[("inner/a.py", false), ("a.py", true)]);
     }
 
     #[test]
-    fn rules_of_interline_hold_everywhere_below() {
+    fn interline_rules_apply_in_every_folder_below() {
         check(
             &[
                 (INTERLINE_IGNORE, "*.ts\nprivate/"),
@@ -161,7 +163,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn rules_that_are_no_file_are_not_opened() {
+    fn rules_that_are_not_a_regular_file_are_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join(".gitignore");
         let made = std::process::Command::new("mkfifo").arg(pipe).status();

@@ -29,7 +29,7 @@ pub enum Language {
     Ruby,
 }
 
-/// A word that is no language of ours.
+/// A word that names no known language.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the language {0:?} is not known; known are {known}", known = known())]
 pub struct UnknownLanguage(String);
@@ -49,14 +49,14 @@ impl Language {
         Self::Ruby,
     ];
 
-    /// What people call it: `C++`.
+    /// Its usual name: `C++`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// The identifier that LSP and VS Code give it: `cpp`. It is also the word after the backticks that
-    /// open a block of Markdown code: every renderer knows these identifiers.
+    /// Its identifier in LSP and VS Code: `cpp`. It also labels fenced code blocks in Markdown:
+    /// every renderer knows these identifiers.
     #[must_use]
     pub const fn id(self) -> &'static str {
         self.row().id
@@ -68,7 +68,7 @@ impl Language {
         self.row().extensions[0]
     }
 
-    /// What begins a comment up to the end of the line.
+    /// What begins a line comment.
     #[must_use]
     pub const fn line_comment(self) -> &'static str {
         self.row().line_comment
@@ -82,7 +82,7 @@ impl Language {
     ///
     /// # Errors
     ///
-    /// When it is none of [`Self::ALL`]; the text lists them.
+    /// If it is none of [`Self::ALL`]; the message lists them.
     pub fn from_name(word: &str) -> Result<Self, UnknownLanguage> {
         let plain = word.trim().to_lowercase();
         let extension = plain.strip_prefix('.').unwrap_or(&plain);
@@ -106,8 +106,9 @@ impl Language {
     }
 }
 
-/// The identifier that editors give the language of a file, by its extension, also where tasks do not
-/// know the language: `shellscript`. A file of no known language gets its extension, which may be empty.
+/// The identifier that editors give the language of a file, by its extension, including languages
+/// that tasks do not know: `shellscript`. For a file of an unknown language it is the extension,
+/// which may be empty.
 #[must_use]
 pub fn id_of_file(path: &Path) -> &str {
     match index_of_file(path) {
@@ -133,14 +134,14 @@ fn extension(path: &Path) -> Option<&str> {
     path.extension()?.to_str()
 }
 
-/// What is known of a language.
+/// What is known about a language.
 struct Row {
     name: &'static str,
-    /// As LSP and VS Code have it.
+    /// As in LSP and VS Code.
     id: &'static str,
     /// In lower case, without the dot, the usual one first.
     extensions: &'static [&'static str],
-    /// What else it is called, in lower case.
+    /// Its other names, in lower case.
     aliases: &'static [&'static str],
     line_comment: &'static str,
 }
@@ -161,7 +162,7 @@ const fn row(
     }
 }
 
-/// First the languages of [`Language::ALL`], in its order, then those that only editors know.
+/// First the languages of [`Language::ALL`], in that order, then those that only editors know.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     row("Python", "python", &["py", "pyi", "pyw"], &["python3"], "#"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn each_finds_itself() {
+    fn each_language_is_found_by_its_own_names() {
         for language in Language::ALL {
             let id = language.id();
             check(&[language.name(), id, language.extension()], language);
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_names_two() {
+    fn no_word_names_two_languages() {
         for language in Language::ALL {
             check(language.row().extensions, language);
             check(language.row().aliases, language);
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_one_is_named() {
+    fn an_unknown_language_is_named() {
         for word in ["cobol", "", ".", "..py"] {
             let error = Language::from_name(word).unwrap_err().to_string();
             assert_eq!(
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_extension_has_none() {
+    fn a_file_without_a_known_extension_has_no_language() {
         for path in ["Makefile", "", ".py", "a.txt", "a.py/"] {
             let expected = (path == "a.py/").then_some(Language::Python);
             assert_eq!(Language::of_file(Path::new(path)), expected, "{path}");

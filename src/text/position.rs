@@ -1,8 +1,8 @@
-//! Where an LSP [`Position`] becomes a byte offset, and a byte offset a [`Position`].
+//! Converts an LSP [`Position`] to a byte offset, and a byte offset to a [`Position`].
 //!
 //! Inside the server a place in a text is always a byte offset; a `Position` exists only at the
-//! edge, and these two functions are that edge. Both are total: whatever a client sends names some
-//! place in the text, the nearest the specification lets it mean.
+//! edge, and these two functions are that edge. Both are total: whatever a client sends maps to
+//! some place in the text, the nearest that the specification allows.
 //!
 //! Neither scans the text. Every step is a lookup in the rope's tree, O(log n) in its length, so a
 //! line of a megabyte costs no more than a short one.
@@ -13,9 +13,9 @@ use tower_lsp::ls_types::PositionEncodingKind;
 
 /// The unit in which [`Position::character`] counts.
 ///
-/// The variants stand from least to most preferred, so that of two encodings the better one is the
-/// greater. UTF-8 is what the rope stores. UTF-32 counts chars, which it indexes. UTF-16 is the one
-/// every client speaks.
+/// The variants are ordered from least to most preferred, so that the better of two encodings is
+/// the greater. UTF-8 is what the rope stores. UTF-32 counts chars, which it indexes. UTF-16 is the
+/// one every client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum PositionEncoding {
     /// Code units of UTF-16: two for a char outside the Basic Multilingual Plane.
@@ -30,9 +30,9 @@ pub enum PositionEncoding {
 impl PositionEncoding {
     /// The best of the encodings offered in the client's `general.positionEncodings`.
     ///
-    /// An encoding this server does not know is passed over. UTF-16 is what remains when the client
-    /// offers nothing, or nothing known: "If the string value `utf-16` is missing from the client's
-    /// capability `positionEncodings` servers can assume that the client supports UTF-16."
+    /// Unknown encodings are skipped. UTF-16 is used when the client offers nothing, or nothing
+    /// known: "If the string value `utf-16` is missing from the client's capability
+    /// `positionEncodings` servers can assume that the client supports UTF-16."
     #[must_use]
     pub fn negotiate(offered: Option<&[PositionEncodingKind]>) -> Self {
         offered
@@ -62,15 +62,15 @@ impl From<PositionEncoding> for PositionEncodingKind {
 
 /// The byte offset of `position`, always on a char boundary and never inside a `\r\n`.
 ///
-/// A line past the last one is the end of the text, and a character past the end of its line is the
-/// end of that line, before its terminator. A character inside a surrogate pair or a UTF-8 sequence
-/// is the start of the char it falls into.
+/// A line past the last one maps to the end of the text, and a character past the end of its line
+/// to the end of that line, before its terminator. A character inside a surrogate pair or a UTF-8
+/// sequence maps to the start of the char it falls into.
 #[must_use]
 pub fn offset(rope: &Rope, position: Position, encoding: PositionEncoding) -> usize {
     let line = to_usize(position.line);
     // "If a line number is greater than the number of lines in a document, it defaults back to the
     // number of lines in the document." Lines count from zero, so that is the line after the last,
-    // and all there is of it is the end of the text.
+    // which is just the end of the text.
     if line >= rope.len_lines() {
         return rope.len_bytes();
     }
@@ -115,9 +115,8 @@ pub fn inside_pair(rope: &Rope, position: Position) -> Option<usize> {
 
 /// The position of the byte at `offset`, the inverse of [`offset()`](self::offset).
 ///
-/// No position names a place between `\r` and `\n`, so that one is given as the end of the line,
-/// before the `\r`. An offset inside a char is given as the start of that char, and one past the
-/// text as its end.
+/// No position is between `\r` and `\n`, so an offset there maps to the end of the line, before the
+/// `\r`. An offset inside a char maps to the start of that char, and one past the text to its end.
 #[must_use]
 pub fn position(rope: &Rope, offset: usize, encoding: PositionEncoding) -> Position {
     let char = rope.byte_to_char(offset.min(rope.len_bytes()));
@@ -138,8 +137,8 @@ fn line_chars(rope: &Rope, line: usize) -> (usize, usize) {
     if line + 1 == rope.len_lines() {
         return (start, rope.len_chars());
     }
-    // Every line but the last ends in `\n`, `\r` or both: the rope breaks nowhere else, U+2028 and
-    // its like included, because of ropey's features only `cr_lines` is on.
+    // Every line but the last ends in `\n`, `\r` or both: the rope breaks lines nowhere else, not
+    // even at U+2028 and the like, because of ropey's features only `cr_lines` is on.
     let mut end = rope.line_to_char(line + 1) - 1;
     if end > start && rope.get_char(end) == Some('\n') && rope.get_char(end - 1) == Some('\r') {
         end -= 1;
@@ -157,8 +156,8 @@ fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// The same conversions written the slow and obvious way, over a plain string, for tests to hold
-/// the fast ones against. Nothing in it is shared with them.
+/// The same conversions written the slow and obvious way, over a plain string, for tests to compare
+/// the fast ones with. It shares no code with them.
 #[cfg(test)]
 pub(crate) mod naive {
     use proptest::prelude::*;
@@ -172,7 +171,7 @@ pub(crate) mod naive {
         PositionEncoding::Utf32,
     ];
 
-    /// What texts are made of: each piece breaks some rule that holds for ASCII.
+    /// The pieces of generated texts: most break some rule that holds for ASCII.
     const PIECES: &[&str] = &[
         "a",
         "let x",
@@ -209,7 +208,7 @@ pub(crate) mod naive {
         prop::collection::vec(prop::sample::select(PIECES), pieces).prop_map(|it| it.concat())
     }
 
-    /// Positions of which most fall into a short text, and some anywhere.
+    /// Positions, most of which fall into a short text, and some anywhere.
     pub(crate) fn position() -> impl Strategy<Value = Position> {
         let number = |near: u32| {
             prop_oneof![
@@ -352,7 +351,7 @@ mod tests {
         check("a\u{85}b", Utf32, 0, 2, 3);
         check("a\u{b}\u{c}b", Utf8, 0, 3, 3);
 
-        // The example of the specification, with the 𐐀 cut in two.
+        // The specification's example, with the 𐐀 cut in two.
         check("a𐐀b", Utf16, 0, 1, 1);
         check("a𐐀b", Utf16, 0, 2, 1);
         check("a𐐀b", Utf16, 0, 3, 5);
@@ -365,7 +364,7 @@ mod tests {
         check("漢字", Utf8, 0, 5, 3);
         check("x\n漢字\n", Utf8, 1, 7, 8);
 
-        // Chars, not what a reader takes for one.
+        // Chars, not what a reader perceives as one.
         check("e\u{301}x", Utf16, 0, 1, 1);
         check("e\u{301}x", Utf16, 0, 2, 3);
         check("👩‍👧", Utf16, 0, 1, 0);
@@ -393,7 +392,7 @@ mod tests {
             check("a\n", encoding, 2, 1, 0);
             check("a\n", encoding, 3, 1, 0);
             check("a\rb", encoding, 2, 1, 0);
-            // Before the `\r`, between the two, and behind the `\n`.
+            // Before the `\r`, between the two, and after the `\n`.
             check("a\r\nb", encoding, 1, 0, 1);
             check("a\r\nb", encoding, 2, 0, 1);
             check("a\r\nb", encoding, 3, 1, 0);
@@ -405,8 +404,8 @@ mod tests {
         check("a\n😀b", Utf32, 6, 1, 1);
     }
 
-    /// Every char boundary survives the way to a position and back, but the one inside a `\r\n`,
-    /// which comes back as the offset of the `\r`.
+    /// Every char boundary survives the conversion to a position and back, except the one inside a
+    /// `\r\n`, which comes back as the offset of the `\r`.
     fn check_round_trip(text: &str) {
         let rope = rope(text);
         for encoding in ENCODINGS {

@@ -1,7 +1,8 @@
-//! What a text is made of: its functions and types, and where it is broken.
+//! What a text is made of: its functions and types, and its syntax errors.
 //!
-//! A grammar is no compiler: a text without errors here may still not compile, and C or C++ that
-//! leans on macros may show errors and be fine. So compare a text's errors with those it had before.
+//! A grammar is not a compiler: a text without errors here may still not compile, and C or C++ that
+//! relies on macros may show errors and be correct. So compare a text's errors with those it had
+//! before.
 
 mod body;
 mod definition;
@@ -21,29 +22,30 @@ pub use self::enclosing::Enclosing;
 pub use self::error::SyntaxError;
 use crate::text::language::Language;
 
-/// Texts above this, in bytes, are not parsed: nobody wrote them by hand.
+/// Texts above this, in bytes, are not parsed: they are not handwritten.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Some texts take a parser minutes, and some of those were made to.
+/// Some texts take a parser minutes, some of them on purpose.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// Brackets in brackets above this number are not parsed. The parser gives back its memory
-/// recursively, so that a hundred thousand overflow the stack, and ten thousand may take it seconds
-/// in which it never looks at the clock.
+/// Texts with brackets nested deeper than this are not parsed. The parser frees its memory
+/// recursively, so that a hundred thousand overflow the stack, and ten thousand may take seconds in
+/// which it never checks the time.
 const MAX_NESTING: usize = 1000;
 
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Where it stands, in bytes. It begins at the start of a line where it can, and ends where the
-    /// next one begins: blank lines go with what stands before them.
+    /// Its range, in bytes. It begins at the start of a line where it can, and ends where the next
+    /// item begins: blank lines belong to the item before them.
     pub range: Range<usize>,
-    /// What it is.
+    /// Its kind.
     pub kind: ItemKind,
-    /// What a function or a type is called.
+    /// The name of a function or a type.
     pub name: Option<String>,
-    /// The head of a function or a type as it is written, without comments and attributes above it.
-    /// After that of a type, those of its methods, a line each and indented by four spaces.
+    /// The head of a function or a type as it is written, without the comments and attributes above
+    /// it. A type's head is followed by those of its methods, one a line and indented by four
+    /// spaces.
     pub signature: Option<String>,
 }
 
@@ -56,25 +58,25 @@ pub enum ItemKind {
     Function,
     /// A class, struct, enum, interface, trait, implementation or module.
     Type,
-    /// Statements, constants, comments that stand alone.
+    /// Statements, constants, standalone comments.
     Other,
 }
 
 /// Why nothing is known about a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GaveUp {
-    /// It is not worth trying.
+    /// Parsing is not worth trying.
     #[error("the text is larger than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
     /// The parser might not survive it.
     #[error("more than {MAX_NESTING} brackets are open at once")]
     TooDeep,
-    /// The parser did not come to an end.
+    /// The parser did not finish in time.
     #[error("parsing takes longer than {} s", TIME_LIMIT.as_secs())]
     TooSlow,
 }
 
-/// A parsed text, for those who ask more than one thing about it.
+/// A parsed text, for asking more than one thing about it.
 #[derive(Clone, Debug)]
 pub struct Parsed<'a> {
     text: &'a str,
@@ -83,7 +85,7 @@ pub struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    /// Parses `text`, within a second. What cannot be parsed is one item without errors; see
+    /// Parses `text`, within a second. A text that cannot be parsed is one item without errors; see
     /// [`Self::gave_up`].
     #[must_use]
     pub fn new(text: &'a str, language: Language) -> Self {
@@ -138,9 +140,9 @@ impl<'a> Parsed<'a> {
 /// The items at the top level of a text, in order. Each byte belongs to exactly one.
 ///
 /// Comments, attributes and decorators go with what follows them on the next line. Imports in a row
-/// are one item, and so are other statements with no blank line between them. What stands in a
-/// namespace of C++ or C#, between `#if` and `#endif`, in `extern "C"` or in a group of Go's types
-/// counts as top level, for such blocks wrap whole files.
+/// are one item, and so are other statements with no blank line between them. What is in a C++ or
+/// C# namespace, between `#if` and `#endif`, in `extern "C"` or in a group of Go types counts as
+/// top level, because such blocks wrap whole files.
 #[must_use]
 pub fn items(text: &str, language: Language) -> Vec<Item> {
     Parsed::new(text, language).items()
@@ -204,7 +206,7 @@ fn grammar(language: Language) -> tree_sitter::Language {
     .into()
 }
 
-/// The most brackets open at once, those in strings and comments too.
+/// The most brackets open at once, including those in strings and comments.
 fn nesting(text: &str) -> usize {
     let mut open: usize = 0;
     let mut most = 0;
@@ -219,7 +221,7 @@ fn nesting(text: &str) -> usize {
     most
 }
 
-/// Where the line of `offset` begins, if only blanks stand between; else `offset`.
+/// Where the line of `offset` begins, if only blanks are between; else `offset`.
 fn line_start(text: &str, offset: usize) -> usize {
     let before = text[..offset].trim_end_matches([' ', '\t', '\u{feff}']);
     match before.is_empty() || before.ends_with(['\n', '\r']) {
@@ -228,7 +230,7 @@ fn line_start(text: &str, offset: usize) -> usize {
     }
 }
 
-/// Whether what stands at `offset` is the first on its line.
+/// Whether only blanks are before `offset` on its line.
 fn begins_line(text: &str, offset: usize) -> bool {
     let start = line_start(text, offset);
     start == 0 || text[..start].ends_with(['\n', '\r'])

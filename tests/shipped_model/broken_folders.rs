@@ -1,4 +1,4 @@
-//! A model folder is input: whatever is wrong with it is one clear error and no crash.
+//! A model folder is input: whatever is wrong with it gives one clear error and no crash.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn copy() -> TempDir {
         let from = entry.unwrap().path();
         let to = copy.path().join(from.file_name().unwrap());
         match fs::metadata(&from).unwrap().len() {
-            // A hard link, because ONNX Runtime lets no link lead out of the model's folder.
+            // A hard link, because ONNX Runtime allows no symbolic link out of the model's folder.
             large if large > 10_000_000 => fs::hard_link(&from, &to)
                 .or_else(|_| fs::copy(&from, &to).map(|_| ()))
                 .unwrap(),
@@ -26,7 +26,8 @@ fn copy() -> TempDir {
     copy
 }
 
-/// Breaks a copy of the folder and says what loading it says, with the folder's name taken out.
+/// Breaks a copy of the folder and checks that the error from loading it contains each of
+/// `expected` and the folder's name.
 fn check(breaks: impl FnOnce(&Path), expected: &[&str]) {
     let copy = copy();
     breaks(copy.path());
@@ -35,7 +36,7 @@ fn check(breaks: impl FnOnce(&Path), expected: &[&str]) {
         .unwrap_err()
         .to_string();
     for part in expected {
-        assert!(error.contains(part), "{error:?} does not say {part:?}");
+        assert!(error.contains(part), "{error:?} does not contain {part:?}");
     }
     assert!(
         error.contains(copy.path().to_str().unwrap()),

@@ -1,4 +1,4 @@
-//! A library that ends the process which loads it is an error that says so.
+//! A library that ends the process that loads it gives an error that says so.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ fn a_damaged_library_is_an_error_that_names_it() {
     ];
     for (index, change) in changes.into_iter().enumerate() {
         let home = changed(change);
-        // Again and again: a failure is not remembered as anything else.
+        // Twice: a failure must not be remembered as a success.
         for _ in 0..2 {
             let output = home.complete();
             let said = String::from_utf8_lossy(&output.stderr);

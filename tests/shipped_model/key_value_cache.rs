@@ -1,5 +1,5 @@
-//! Law (cache truth), on the shipped model: logits after any reuse equal those of a cold prompt;
-//! exactly, because a prompt always ends with a batch, and within a margin where tokens that were
+//! Law (cache truth), on the shipped model: logits after any reuse equal those of a cold prompt:
+//! exactly, because a prompt always ends with a batch, and within a margin if tokens that were
 //! written one at a time are kept as a part of it.
 
 use interline::engine::cancel::Cancel;
@@ -11,10 +11,10 @@ use rand::{Rng, SeedableRng};
 use crate::support;
 
 /// Logits of a prefill that kept tokens of one-token steps may differ from a cold prompt's by this
-/// much. Measured: see the assertion's message; `MatMulNBits` has another kernel for one row.
+/// much. Measured: see the assertion's message; `MatMulNBits` uses another kernel for one row.
 const MARGIN: f32 = 2.0;
 
-/// Tokens of one pass.
+/// Tokens in one pass.
 const CHUNK: usize = 64;
 
 fn cold(lm: &dyn CausalLm, prompt: &[u32]) -> Vec<f32> {
@@ -74,13 +74,13 @@ fn reuse_equals_a_cold_prompt() {
         let mut undo = Vec::new();
         for _ in 0..12 {
             edit(&mut text, &mut undo, &source, &mut rng);
-            // The marker behind the text is what keeps written tokens out of the next prompt.
+            // The marker after the text is what keeps written tokens out of the next prompt.
             let prompt = [text.as_slice(), &[model.fim.middle]].concat();
             let prefill = decoder.prefill(&prompt, CHUNK, &Cancel::default()).unwrap();
             reused += prefill.reused;
             computed += prefill.computed;
             let warm = decoder.logits().to_vec();
-            // Writing dirties the cache behind the prompt.
+            // Writing dirties the cache after the prompt.
             for token in &source[..rng.random_range(0..6)] {
                 decoder.step(*token).unwrap();
             }
@@ -120,7 +120,7 @@ fn kept_steps_stay_within_the_margin() {
     }
     assert!(
         worst > 0.0,
-        "steps and batches agree to the bit: the margin is not needed any more"
+        "steps and batches agree to the bit: the margin is no longer needed"
     );
     assert!(worst < MARGIN, "the logits differ by up to {worst}");
 }

@@ -1,5 +1,5 @@
 //! Tests on the model that comes with Interline, run by ONNX Runtime.
-#![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
 mod broken_folders;
 mod broken_libraries;

@@ -11,7 +11,7 @@ use interline::runtime::locate::locate;
 #[test]
 fn the_program_leaves_no_telemetry_behind() {
     let home = tempfile::tempdir().unwrap();
-    // Interline's own, where it keeps which libraries it has verified.
+    // Interline's own cache, which records the libraries it has verified.
     let cache = tempfile::tempdir().unwrap();
     let library = locate(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_interline"))
@@ -19,7 +19,7 @@ fn the_program_leaves_no_telemetry_behind() {
         .arg("--runtime")
         .arg(&library.path)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // What a user's shell does not say: tests run with the switch, and CI is one more.
+        // Not set in a user's shell: tests run with this switch, and `CI` is another one.
         .env_remove("ORT_DISABLE_TELEMETRY")
         .env_remove("CI")
         .env("HOME", home.path())

@@ -6,10 +6,10 @@ use interline::runtime::{Provider, Runtime, RuntimeOptions};
 
 use crate::support;
 
-/// What the engine tells, and so what `interline doctor` prints, is what the model's own loading came
-/// to, not what another loading might.
+/// What the engine reports, and so what `interline doctor` prints, is how this model was loaded,
+/// not how it might be loaded another time.
 #[test]
-fn a_fallback_is_told_with_its_reason() {
+fn a_fallback_is_reported_with_its_reason() {
     let engine = Engine::spawn(|_| {
         let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
         runtime.fall_back("the model does not load on it: no device");
@@ -33,7 +33,7 @@ fn a_fallback_is_told_with_its_reason() {
 
 #[test]
 fn keys_and_values_belong_to_the_device_that_computes() {
-    // Names of devices are the loaded library's.
+    // Device names come from the loaded library.
     let _runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     for (provider, device) in [(Provider::Cpu, "Cpu"), (Provider::Cuda, "Cuda")] {
         let memory = provider.memory().unwrap();

@@ -138,7 +138,7 @@ async fn an_explicit_request_has_candidates() {
     let mut different = texts.clone();
     different.dedup();
     assert_eq!(texts, different);
-    // Asked again, the same candidates come.
+    // A second request gets the same candidates.
     assert_eq!(
         ask(&mut client, &end, 1).await["items"][0]["insertText"],
         texts[0]
@@ -152,7 +152,7 @@ async fn markers_in_a_document_are_text() {
     let mut client = start(text).await;
     let answer = ask(&mut client, &position(3, 15), 2).await;
     let record = last_record(&mut client).await;
-    // Whatever is made of it, the document went to the model as text, marker for marker.
+    // Whatever the model makes of it, the document went to the model as text, marker for marker.
     assert!(record["computed"].as_u64().unwrap() > 30, "{record}");
     if let Some(text) = answer["items"][0]["insertText"].as_str() {
         assert!(text.starts_with("SUFFIX = \"<fim_"), "{text:?}");

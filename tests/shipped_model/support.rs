@@ -17,7 +17,8 @@ pub(crate) fn model() -> Model {
     Model::load(&directory(), &mut runtime).unwrap()
 }
 
-/// Whether a test has no sandbox to run in, which it says. Where `CI` is set, that is a failure.
+/// Whether there is no sandbox to run a test in. If so, it prints that the test is skipped; if `CI`
+/// is set, it fails.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_without_sandbox() -> bool {
     use std::io::{Write, stderr};
@@ -27,7 +28,7 @@ pub(crate) fn is_without_sandbox() -> bool {
     };
     assert!(std::env::var_os("CI").is_none(), "{reason}");
     let test = std::thread::current();
-    // Not by a macro: what those write is shown for failures only.
+    // Not with a macro: their output is shown only for failed tests.
     let _ = writeln!(
         stderr(),
         "skipped: {} needs a sandbox, and {reason}",

@@ -1,4 +1,4 @@
-//! Tasks on the shipped model. It is often wrong; what is around it must not be.
+//! Tasks on the shipped model. It is often wrong; the code around it must not be.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -108,7 +108,7 @@ fn comments_follow_the_languages_convention() {
         let Output::Edit(range, comment) = outcome.output else {
             panic!("{outcome:?}");
         };
-        assert!(range.is_empty(), "nothing is taken away");
+        assert!(range.is_empty(), "nothing is removed");
         assert!(
             comment.starts_with(before) && comment.ends_with(after),
             "{comment:?}"
@@ -189,7 +189,7 @@ fn prose_and_code_are_written_on_request() {
 }
 
 #[test]
-fn a_mended_file_parses_no_worse() {
+fn a_fixed_file_parses_no_worse() {
     let source = source(
         "a.py",
         "def area(width, height):\n    return width * heigth\n",
@@ -229,8 +229,8 @@ fn a_problem_is_solved_and_the_evidence_counted() {
     );
 }
 
-/// Law (cache truth), for several texts at once: a lane's logits are those of a text that is written
-/// alone, also where the lanes are not equally long.
+/// Law (cache truth), for several texts at once: a lane's logits are those of a text that is
+/// written alone, even if the lanes are not equally long.
 #[test]
 fn lanes_have_the_logits_of_single_texts() {
     const MARGIN: f32 = 2.0;
@@ -275,7 +275,7 @@ fn lanes_have_the_logits_of_single_texts() {
                 let difference = difference.fold(0.0, f32::max);
                 assert!(difference < MARGIN, "lane {lane} differs by {difference}");
                 checked += 1;
-                // The lane begins anew, so that lanes are of different lengths.
+                // The lane starts over, so that the lanes have different lengths.
                 (pasts[lane], written[lane]) = (len, 0);
             }
         }
@@ -318,12 +318,12 @@ fn the_same_seeds_draw_the_same_texts() {
     };
     let drawn = draw(5);
     assert_eq!(draw(5), drawn);
-    // With fewer lanes, texts follow each other in a lane that went back to the prompt's end.
+    // With fewer lanes, texts follow each other in a lane that returns to the prompt's end.
     assert_eq!(draw(2), draw(2));
     assert!(drawn.iter().any(|text| *text != drawn[0]), "{drawn:?}");
 }
 
-/// A text that is written in the decoder itself is the one that is written in a copy of it.
+/// A text that is written in the decoder itself equals one that is written in a copy of it.
 #[test]
 fn a_text_in_place_is_the_text_in_a_copy() {
     let model = support::model();

@@ -1,10 +1,11 @@
 """Runs the checks of a program so that the program cannot decide whether they pass.
 
-There are two processes. The judge reads the checks, and the word to say if they pass, from standard
-input. The program runs in the other process and is given neither. They exchange lines of JSON: the
-checks call the program's functions, and what comes back is plain data. It is rebuilt here, so that no
-object of the program decides whether it equals what was expected. Other objects stay where they are,
-and the other process holds a handle to each, which can be called, asked for attributes and iterated.
+There are two processes. The judge reads the checks, and a secret word, from standard input, and prints
+the word if the checks pass. The program runs in the other process and gets neither. They exchange
+lines of JSON: the checks call the program's functions, and the results come back as plain data. The
+judge rebuilds them, so that no object of the program decides whether it equals what was expected.
+Other objects stay where they are, and the other process holds a handle to each, which it can call,
+iterate over and ask for attributes.
 
 The program may find a way to write to our standard output, but it does not know the word: it can read
 neither the memory nor the descriptors of a process that is not dumpable (prctl(2)).
@@ -27,12 +28,12 @@ SEQUENCES = {
     "frozenset": frozenset,
     "deque": collections.deque,
 }
-# Numbers that are sent as text, and the modules they live in.
+# Types of numbers that are sent as text, and their modules.
 TEXTS = {"Decimal": "decimal", "Fraction": "fractions"}
 
 
 class Side:
-    """What one of the two processes says to the other, and has a handle to or has given one to."""
+    """One process's end of the connection, with the handles that it holds and has given out."""
 
     def __init__(self, reader, writer, allowed):
         self.reader, self.writer = os.fdopen(reader, "r"), os.fdopen(writer, "w")
@@ -110,7 +111,7 @@ class Side:
         self.writer.flush()
 
     def ask(self, operation, *arguments):
-        """Has the other side do something, and meanwhile answers what it asks for."""
+        """Has the other side do something, and answers its requests meanwhile."""
         self.send(["ask", operation, [self.encode(argument) for argument in arguments]])
         for line in self.reader:
             kind, *message = json.loads(line)
@@ -118,7 +119,7 @@ class Side:
                 self.answer(*message)
             elif kind == "raise":
                 raised = self.decode(message[0])
-                # Where the checks iterate, this would look like the end of what they iterate over.
+                # Where the checks iterate, this would look like the end of the iteration.
                 if issubclass(raised, StopIteration) and operation != "next":
                     raised = RuntimeError
                 if issubclass(raised, BaseException):
@@ -133,7 +134,7 @@ class Side:
 
     def answer(self, operation, encoded):
         try:
-            # Nothing but what it was given: with Python's own types it could make objects here.
+            # Only on objects that it was given: with Python's own types it could make objects here.
             if operation not in self.allowed or encoded[0][0] != "yours":
                 raise ValueError("this is not allowed")
             target, *arguments = [self.decode(argument) for argument in encoded]
@@ -164,7 +165,7 @@ OPERATIONS = {
 
 
 def change(argument, now):
-    """Makes an argument what the other side has made of its copy."""
+    """Changes an argument as the other side has changed its copy."""
     if isinstance(argument, list):
         argument[:] = now
     elif isinstance(argument, (dict, set)):
@@ -177,7 +178,7 @@ def change(argument, now):
 
 class Handle:
     """An object of the other side. It equals no plain data, and has neither order nor arithmetic:
-    the program could make them say anything."""
+    the program could make them return anything."""
 
     def __init__(self, side, number):
         self._side, self._number = side, number
@@ -219,13 +220,13 @@ class Handle:
 
 
 def run(side):
-    """The process of the program."""
+    """Runs the program, in its own process."""
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)
     sys.argv = ["solution"]
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     module.__file__ = "solution"
-    # Not before the judge is unreadable.
+    # Wait until the judge is unreadable.
     side.reader.readline()
     with open("solution", encoding="utf-8") as file:
         code = compile(file.read(), "solution", "exec")
@@ -254,7 +255,7 @@ class Names(dict):
 
 
 def judge(side):
-    """The process of the checks."""
+    """Runs the checks, in their own process."""
     PR_SET_DUMPABLE = 4
     if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         sys.exit("a process cannot make itself unreadable here")
@@ -269,7 +270,7 @@ def judge(side):
 def main():
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)
-    # Before the task is read: a child knows all that its parent knows.
+    # Fork before the task is read: a child knows all that its parent knows.
     (calls, to_program), (answers, to_judge) = os.pipe(), os.pipe()
     if os.fork() == 0:
         os.close(to_program)
@@ -278,7 +279,7 @@ def main():
     else:
         os.close(calls)
         os.close(to_judge)
-        # An attribute of a function leads to all that Python has.
+        # Through a function's attributes, the program could reach all of Python.
         judge(Side(answers, to_program, {"call", "iter", "next"}))
 
 

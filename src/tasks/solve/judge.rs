@@ -11,16 +11,18 @@ use super::problem::{Check, Problem};
 use crate::sandbox::{Ending, Limits, NoSandbox, Outcome, Program, Sandbox, on_path};
 use crate::text::language::Language;
 
-/// Runs checks in Python in one process and the program in another, and says how it keeps them apart.
+/// Runs Python checks in one process and the program in another. Its docstring says how it keeps
+/// them apart.
 const HARNESS: &str = include_str!("harness.py");
 
-/// Has Python say its real path, and the folder in which all of it is. The harness needs `ctypes`.
-const PYTHON_TELLS: &str = "import ctypes, os, sys
+/// Makes Python print its real path, and the folder that it is installed in. The harness needs
+/// `ctypes`.
+const PYTHON_PROBE: &str = "import ctypes, os, sys
 print(os.path.realpath(sys.executable))
 print(os.path.realpath(sys.base_prefix))";
 
-/// Has Node say its real path twice: all of it is one file.
-const NODE_TELLS: &str = "const path = require('fs').realpathSync(process.execPath);
+/// Makes Node print its real path twice, because it is a single file.
+const NODE_PROBE: &str = "const path = require('fs').realpathSync(process.execPath);
 console.log(path);
 console.log(path);";
 
@@ -36,11 +38,11 @@ pub struct Judge {
 struct Interpreter {
     /// Its path and options, before the program's name.
     command: Vec<String>,
-    /// Where it lives, if not among the system's programs.
+    /// The folders that it is installed in, if they are not the system's.
     folders: Vec<PathBuf>,
 }
 
-/// Why nothing can be judged.
+/// Why programs cannot be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
     /// There is no sandbox, and without one nothing is run.
@@ -49,17 +51,17 @@ pub enum JudgeError {
     /// There is no interpreter.
     #[error("{0} is not on the PATH; install it to run programs in {1}")]
     Interpreter(&'static str, Language),
-    /// It does not run, or lacks a part.
+    /// It does not run, or is incomplete.
     #[error("{interpreter} does not work ({reason}); install a complete one to run programs in it")]
     Broken {
         /// Its path.
         interpreter: PathBuf,
-        /// What it said last.
+        /// The last line of its errors.
         reason: String,
     },
-    /// The interpreter cannot be shown without the home.
+    /// The interpreter's folder cannot be shown without the home folder.
     #[error(
-        "{0} stands in a folder that has the home folder in it, which no program may see; install it elsewhere"
+        "{0} is in a folder that contains the home folder, which no program may see; install it elsewhere"
     )]
     Home(String),
     /// Programs in it cannot be run.
@@ -68,25 +70,25 @@ pub enum JudgeError {
 }
 
 impl Judge {
-    /// Finds sandbox and interpreter.
+    /// Finds the sandbox and the interpreter.
     ///
     /// # Errors
     ///
     /// See [`JudgeError`].
     pub fn find(language: Language) -> Result<Self, JudgeError> {
-        let (program, options, tell): (_, &[&str], _) = match language {
-            Language::Python => ("python3", &["-I"], ["-Ic", PYTHON_TELLS]),
-            Language::JavaScript => ("node", &[], ["-e", NODE_TELLS]),
+        let (program, options, probe): (_, &[&str], _) = match language {
+            Language::Python => ("python3", &["-I"], ["-Ic", PYTHON_PROBE]),
+            Language::JavaScript => ("node", &[], ["-e", NODE_PROBE]),
             other => return Err(JudgeError::Language(other)),
         };
         let found = std::env::var_os("PATH").and_then(|path| on_path(program, &path));
         let found = found.ok_or(JudgeError::Interpreter(program, language))?;
-        let (path, place) = ask(&found, tell).map_err(|reason| JudgeError::Broken {
+        let (path, place) = ask(&found, probe).map_err(|reason| JudgeError::Broken {
             interpreter: found,
             reason,
         })?;
         let place = PathBuf::from(place);
-        // Where the home stands in it, the sandbox would have no use.
+        // If the home folder is in it, the sandbox would protect nothing.
         let home = directories::UserDirs::new().map(|user| user.home_dir().to_path_buf());
         if home.is_some_and(|home| home.starts_with(&place)) {
             return Err(JudgeError::Home(path));
@@ -106,14 +108,14 @@ impl Judge {
         })
     }
 
-    /// Whether a program does what the problem's examples say. The program cannot forge it: outputs
-    /// are compared here, and statements of Python are run in a process of their own, which alone is
-    /// told the word to say that they pass. Statements that use functions of the program besides the
-    /// problem's own, or methods of its classes, trust what these answer.
+    /// Whether a program does what the problem's examples say. The program cannot forge this:
+    /// outputs are compared here, and Python statements run in a process of their own, which alone
+    /// knows the word that says that they pass. Statements that use functions of the program
+    /// besides the problem's own, or methods of its classes, trust what these return.
     ///
     /// # Errors
     ///
-    /// When the sandbox cannot be set up.
+    /// If the sandbox cannot be set up.
     pub fn passes(
         &self,
         problem: &Problem,
@@ -155,7 +157,7 @@ impl Judge {
     ///
     /// # Errors
     ///
-    /// When the sandbox cannot be set up.
+    /// If the sandbox cannot be set up.
     pub fn behaviour(
         &self,
         problem: &Problem,
@@ -171,7 +173,7 @@ impl Judge {
         for call in inputs {
             text.push_str(&format!(
                 "try:\n    print(repr(eval({})))\nexcept BaseException as error:\n    print(type(error).__name__)\n",
-                // A string of JSON is one of Python.
+                // A JSON string is also a Python string.
                 serde_json::Value::from(call.as_str())
             ));
         }
@@ -211,7 +213,7 @@ fn word() -> io::Result<String> {
 }
 
 impl Outcome {
-    /// What the program wrote, and how it ended where that is not well.
+    /// What the program wrote, and how it ended if it failed.
     fn shown(&self) -> String {
         let written = String::from_utf8_lossy(&self.stdout);
         match self.ending {
@@ -221,9 +223,10 @@ impl Outcome {
     }
 }
 
-/// Asks an interpreter for its real path and the place it lives in; says what is wrong with it.
-fn ask(interpreter: &Path, tell: [&str; 2]) -> Result<(String, String), String> {
-    let output = Command::new(interpreter).args(tell).output();
+/// Asks an interpreter for its real path and the place it is installed in. The error says what is
+/// wrong with it.
+fn ask(interpreter: &Path, probe: [&str; 2]) -> Result<(String, String), String> {
+    let output = Command::new(interpreter).args(probe).output();
     let output = output.map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
     if let Some((path, place)) = said.trim().split_once('\n') {
@@ -233,7 +236,7 @@ fn ask(interpreter: &Path, tell: [&str; 2]) -> Result<(String, String), String> 
     Err(error.lines().last().unwrap_or_default().to_owned())
 }
 
-/// Whether two outputs say the same, but for blanks at the ends of lines and of the text.
+/// Whether two outputs are the same, except for blanks at the ends of lines and of the text.
 fn same(a: &str, b: &str) -> bool {
     let lines = |text: &str| -> Vec<String> {
         text.trim_end()
@@ -334,7 +337,7 @@ def f(x): return sum(p.x for p in x)",
                 ("raise SystemExit(0)", "pass"),
                 ("import sys\ndef f(x): sys.exit(0)", "assert f(1) == 1"),
                 ("import os\ndef f(x): os._exit(0)", "assert f(1) == 1"),
-                // Says what used to be the last word, and ends.
+                // Prints what used to mean success, and ends.
                 (
                     "print('interline: all checks passed')\nraise SystemExit(0)",
                     "assert f(2) == 4",
@@ -349,7 +352,7 @@ def f(x): return sum(p.x for p in x)",
 
     #[test]
     fn a_program_cannot_say_that_it_passes() {
-        // Looks for the judge's word in all that it can find of it, and says it.
+        // Searches all that it can reach of the judge for its word, and prints it.
         const SEARCH: &str = "import gc, os, re
 def texts():
     judge = f'/proc/{os.getppid()}/'
@@ -397,7 +400,7 @@ def f(x): return Any()",
                     "class Any(int): __eq__ = lambda *_: True\ndef f(x): return Any()",
                     "assert f(2) == 4",
                 ),
-                // Other names for what the checks use.
+                // Redefinitions of what the checks use.
                 (
                     "def abs(x): return 0\ndef f(x): return x",
                     "assert abs(f(2) - 4) < 1e-6",
@@ -410,7 +413,7 @@ def f(x): return Any()",
                     "import builtins\nbuiltins.abs = lambda x: 0\ndef f(x): return x",
                     "assert abs(f(2) - 4) < 1e-6",
                 ),
-                // An end of what is gone through.
+                // A premature end of an iteration.
                 (
                     "def f(x): raise StopIteration",
                     "assert all(map(lambda x: f(x) == 2 * x, [1, 2]))",

@@ -1,4 +1,4 @@
-//! A problem: what to write, and by which examples to judge it.
+//! A problem: what to write, and the examples to judge it by.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::text::syntax;
 pub struct Problem {
     /// The language to solve it in.
     pub language: Language,
-    /// How the program begins, without a line end: imports, the function's head and docstring, or the
-    /// statement as a comment.
+    /// The beginning of the program, without a line end: imports, the function's head and
+    /// docstring, or the statement as a comment.
     pub stub: String,
-    /// The function to write, if it is one.
+    /// The function to write, if that is what the problem asks for.
     pub function: Option<String>,
     /// What a solution must do.
     pub checks: Vec<Check>,
@@ -25,28 +25,28 @@ pub struct Problem {
 /// What a solution must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Read this and write that, up to blanks at the ends of lines.
+    /// Read this and write that, blanks at the ends of lines ignored.
     Io {
         /// Standard input.
         input: String,
         /// Standard output.
         output: String,
     },
-    /// Let this statement of Python pass, which follows the program.
+    /// Make this Python statement pass, which follows the program.
     Assert(String),
 }
 
-/// Why a text is no problem.
+/// Why a text is not a problem.
 #[derive(Debug, thiserror::Error)]
 pub enum ProblemError {
-    /// Programs in it cannot be run here.
+    /// Programs in this language cannot be run here.
     #[error("problems are solved in Python or JavaScript, not in {0}")]
     Language(Language),
     /// This form belongs to Python.
-    #[error("a problem with {0} is solved in Python only; give inputs and outputs")]
+    #[error("a problem with {0} can be solved only in Python; give inputs and outputs instead")]
     OnlyPython(&'static str),
-    /// The JSON is not as it must be.
-    #[error("the problem is not the JSON that is expected: {0}")]
+    /// The JSON is not as expected.
+    #[error("the problem's JSON is not as expected: {0}")]
     Json(#[from] serde_json::Error),
     /// There is nothing to judge a solution by.
     #[error("the problem has no examples: {0}")]
@@ -74,7 +74,7 @@ struct JsonExample {
 }
 
 impl Problem {
-    /// Reads a problem: JSON, Markdown or a Python file with a docstring, told apart by the file's
+    /// Reads a problem: JSON, Markdown or a Python file with a docstring, depending on the file's
     /// extension.
     ///
     /// # Errors
@@ -164,8 +164,8 @@ impl Problem {
         Ok(Self::new(language, &statement, "", checks))
     }
 
-    /// A Python function whose docstring has examples as in `doctest`; what stands below the docstring
-    /// is not looked at.
+    /// A Python function whose docstring has examples as in `doctest`; what is below the docstring
+    /// is ignored.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Problem {
                 Some(value) => format!("assert ({call}) == ({value})"),
                 None => call.to_owned(),
             };
-            // An example of an error, or over several lines, is none that can be asserted.
+            // An example of an error, or over several lines, cannot be asserted.
             if syntax::errors(&statement, Language::Python).is_empty() {
                 asserted |= value.is_some();
                 checks.push(Check::Assert(statement));
@@ -207,7 +207,7 @@ impl Problem {
         Ok(Self::new(Language::Python, docstring, stub, checks))
     }
 
-    /// The whole program, whose end the model wrote.
+    /// The whole program: the stub and what the model wrote.
     #[must_use]
     pub fn program(&self, written: &str) -> String {
         format!("{}{}\n", self.stub, written.trim_end())
@@ -323,7 +323,7 @@ mod tests {
             "a.json",
             "{}",
             Err(
-                "the problem is not the JSON that is expected: missing field `statement` at line 1 column 2",
+                "the problem's JSON is not as expected: missing field `statement` at line 1 column 2",
             ),
         );
     }

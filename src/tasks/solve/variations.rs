@@ -77,7 +77,7 @@ fn vary(text: &str, rng: &mut SmallRng) -> String {
                 2 => number.saturating_sub(1),
                 _ => rng.random_range(0..=number.saturating_mul(2).min(1_000_000)),
             };
-            // 0x1F is no number of the kind that is varied.
+            // 0x1F is not the kind of number that is varied.
             let odd = chars.peek().is_some_and(|next| next.is_alphabetic());
             varied.push_str(&if odd { digits } else { other.to_string() });
             before = '0';

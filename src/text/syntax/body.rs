@@ -6,11 +6,11 @@ use tree_sitter::Node;
 
 use super::node::is_comment;
 
-/// Where a body stands.
+/// The place of a body in the tree.
 pub(super) struct Body<'t> {
     /// The node whose child it is.
     parent: Node<'t>,
-    /// The node with which it begins: all of it, or only its brace.
+    /// The node that it begins with: all of it, or only its brace.
     first: Node<'t>,
 }
 
@@ -22,7 +22,7 @@ impl<'t> Body<'t> {
 
     fn in_field(node: Node<'t>) -> Option<Self> {
         let first = node.child_by_field_name("body")?;
-        // The fields of `struct Meters(f64);` are as good as its head.
+        // The fields of `struct Meters(f64);` count as part of its head.
         (first.kind() != "ordered_field_declaration_list").then_some(Self {
             parent: node,
             first,
@@ -61,7 +61,7 @@ impl<'t> Body<'t> {
         }
     }
 
-    /// Where what stands before it ends, but for comments and initializers.
+    /// Where the head before it ends, comments and initializers not counted.
     pub(super) fn head_end(&self) -> usize {
         let mut cursor = self.parent.walk();
         self.parent

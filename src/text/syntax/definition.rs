@@ -1,4 +1,4 @@
-//! Functions and types in the tree of any grammar: what is one, its name, its head and its body.
+//! Functions and types in the tree of any grammar: their kind, name, head and body.
 
 use std::ops::Range;
 
@@ -9,10 +9,11 @@ use super::body::Body;
 use super::node::{is_comment, is_lead, is_transparent};
 use crate::text::language::Language;
 
-/// Export, declare, template, decorator: nobody stacks more than this.
+/// The most wrappers around a definition (export, declare, template, decorator): real code has
+/// fewer.
 const MAX_WRAPPERS: usize = 6;
 
-/// Methods of types in types in a type are listed, and no deeper ones.
+/// Methods of nested types are listed down to this depth.
 const MAX_DEPTH: usize = 3;
 
 /// The most lines of a type's signature.
@@ -22,7 +23,7 @@ const MAX_LINES: usize = 100;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Definition<'t> {
     pub(super) kind: ItemKind,
-    /// With what is wrapped around it: `export`, `template <class T>`, decorators.
+    /// The node with what is wrapped around it: `export`, `template <class T>`, decorators.
     outer: Node<'t>,
     /// The node that has the body.
     pub(super) inner: Node<'t>,
@@ -54,7 +55,7 @@ impl<'t> Definition<'t> {
         Some(text[self.name?.byte_range()].to_owned())
     }
 
-    /// Its head, and those of a type's methods.
+    /// Its head, and for a type those of its methods.
     pub(super) fn signature(&self, text: &str) -> String {
         let mut lines = vec![self.head(text).to_owned()];
         self.add_methods(text, 1, &mut lines);
@@ -82,7 +83,7 @@ impl<'t> Definition<'t> {
         }
     }
 
-    /// Where its body stands, in bytes: with its braces, or from its first statement on.
+    /// The range of its body, in bytes: with its braces, or from its first statement on.
     pub(super) fn body(&self) -> Option<Range<usize>> {
         Body::of(self.inner).map(|body| body.range())
     }
@@ -130,7 +131,7 @@ impl<'t> Definition<'t> {
     }
 }
 
-/// What a node is by itself. Some are only worth it when their value was given a name.
+/// The kind of a node by itself. Some nodes count only if they were given a name.
 fn kind(node: Node<'_>, named: bool, language: Language) -> Option<ItemKind> {
     use Language::{C, Cpp, Go, JavaScript, Ruby, Rust, TypeScript};
     if !node.is_named() {
@@ -207,8 +208,7 @@ fn kind(node: Node<'_>, named: bool, language: Language) -> Option<ItemKind> {
     }
 }
 
-/// What is inside a statement that gives a definition a name, a keyword or a decorator; and the
-/// name.
+/// The definition inside a statement that gives it a name, a keyword or a decorator; and the name.
 fn unwrap(node: Node<'_>) -> Option<(Node<'_>, Option<Node<'_>>)> {
     let field = |name| node.child_by_field_name(name);
     let mut cursor = node.walk();

@@ -9,24 +9,24 @@ use super::node::{is_comment, is_lead};
 use super::{ItemKind, begins_line, has_blank_line, line_start};
 use crate::text::language::Language;
 
-/// A function or a type, wherever it stands.
+/// A function or a type, at any depth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enclosing {
     /// [`ItemKind::Function`] or [`ItemKind::Type`].
     pub kind: ItemKind,
-    /// What it is called.
+    /// Its name.
     pub name: Option<String>,
-    /// Where it stands, in bytes: from the start of its line, or of the comments and attributes
-    /// above it, to its last character.
+    /// Its range, in bytes: from the start of its line, or of the comments and attributes above it,
+    /// to its last character.
     pub range: Range<usize>,
-    /// The blanks before it.
+    /// The blanks before it on its line.
     pub indentation: String,
     /// As in [`Item`](super::Item).
     pub signature: String,
-    /// Where its body stands, in bytes: with its braces if it has some, else from its first
+    /// The range of its body, in bytes: with its braces if it has any, else from its first
     /// statement on.
     pub body: Option<Range<usize>>,
-    /// Whether it has a docstring, or a comment for documentation above it.
+    /// Whether it has a docstring, or a doc comment above it.
     pub documented: bool,
 }
 
@@ -40,12 +40,12 @@ struct Found<'t> {
 /// Comments and attributes in a row.
 struct Lead {
     start: usize,
-    /// What they belong to begins here.
+    /// Where what they belong to begins.
     target: usize,
     documents: bool,
 }
 
-/// The innermost one around `offset`.
+/// The innermost function or type around `offset`.
 pub(super) fn at(
     text: &str,
     language: Language,
@@ -90,7 +90,7 @@ pub(super) fn at(
 
 impl Found<'_> {
     fn rules_out(&self, node: Node<'_>, other: &Definition<'_>) -> bool {
-        // What a decorator stands on is not found once more without it.
+        // A decorated definition is not found again without its decorator.
         self.definition.inner == other.inner
             // `Shape shape(name);` in a function looks like the declaration of one.
             || (self.definition.kind == ItemKind::Function && node.kind() == "declaration")
@@ -119,7 +119,7 @@ impl Found<'_> {
     }
 }
 
-/// Whether `offset` is in `range`, or after it with nothing but its line's end between.
+/// Whether `offset` is in `range`, or after it with only blanks, `;` or `,` between.
 fn contains(text: &str, range: &Range<usize>, offset: usize) -> bool {
     let blank = |char| matches!(char, ' ' | '\t' | ';' | ',');
     range.start <= offset
@@ -130,7 +130,7 @@ fn contains(text: &str, range: &Range<usize>, offset: usize) -> bool {
 }
 
 impl Lead {
-    /// `before`, if there is one and `node` follows it, and `node`.
+    /// `before`, if there is one and `node` follows it, extended by `node`.
     fn with(before: Option<Self>, text: &str, language: Language, node: Node<'_>) -> Option<Self> {
         let start = node.start_byte();
         let before = before.filter(|lead| lead.target == start);
@@ -150,7 +150,7 @@ impl Lead {
     }
 }
 
-/// Whether a comment or an attribute is documentation. Some languages have no mark for that.
+/// Whether a comment or an attribute is documentation. Some languages have no marker for that.
 fn documents(own: &str, language: Language, node: Node<'_>) -> bool {
     let begins = |marks: &[&str]| marks.iter().any(|mark| own.starts_with(mark));
     match language {

@@ -2,10 +2,10 @@
 
 use tree_sitter::Node;
 
-/// One mistake is often seen in many places.
+/// The most errors that are reported: one mistake often shows in many places.
 const MAX_ERRORS: usize = 20;
 
-/// Characters of the text that a message quotes.
+/// The most characters of the text that a message quotes.
 const MAX_QUOTE: usize = 40;
 
 /// A place that does not parse.
@@ -43,7 +43,7 @@ pub(super) fn all(text: &str, root: Node<'_>) -> Vec<SyntaxError> {
     }
 }
 
-/// When nothing fits, the whole file is an error, and only what is in it says where.
+/// When nothing parses, the whole file is one error, and only the errors inside it say where.
 fn has_inner_error(root: Node<'_>) -> bool {
     let mut cursor = root.walk();
     root.children(&mut cursor).any(|child| child.has_error())
@@ -81,7 +81,7 @@ fn missing(node: Node<'_>) -> String {
     }
 }
 
-/// The last bracket in an error that nothing closes.
+/// The last unclosed bracket in an error.
 fn unclosed(error: Node<'_>) -> Option<Node<'_>> {
     let mut cursor = error.walk();
     let mut open = Vec::new();

@@ -9,12 +9,12 @@ pub(super) fn is_comment(node: Node<'_>) -> bool {
     matches!(node.kind(), "comment" | "line_comment" | "block_comment")
 }
 
-/// Whether it stands before a definition and belongs to it.
+/// Whether it comes before a definition and belongs to it.
 pub(super) fn is_lead(node: Node<'_>) -> bool {
     is_comment(node) || matches!(node.kind(), "attribute_item" | "decorator")
 }
 
-/// Whether what is in it counts as if it were outside: blocks that wrap whole files, and errors.
+/// Whether its contents count as if they were outside it: blocks that wrap whole files, and errors.
 pub(super) fn is_transparent(node: Node<'_>, language: Language) -> bool {
     use Language::{C, CSharp, Cpp, Go, Java};
     match (node.kind(), language) {

@@ -21,7 +21,7 @@ fn sample(language: Language) -> &'static str {
     }
 }
 
-/// Lines from and to, kind, signature or beginning.
+/// First and last line, kind, and signature or first line of each item.
 fn show(text: &str, items: &[Item]) -> String {
     let mut shown = String::new();
     for item in items {
@@ -60,7 +60,7 @@ fn check(language: Language, expected: Expect) {
     check_tiles(text, language);
     let shown = show(text, &items(text, language));
     expected.assert_eq(&shown);
-    // Ends of lines are no matter.
+    // Line ends make no difference.
     let windows = text.replace('\n', "\r\n");
     let as_shown = show(&windows, &items(&windows, language)).replace('\r', "");
     assert_eq!(as_shown, shown, "{language}");
@@ -78,8 +78,8 @@ fn check_broken(language: Language, from: &str, to: &str, expected: &[&str]) {
     assert_eq!(errors, expected, "{language}");
 }
 
-/// `$0` is the cursor; expected are the signature's first line, the range's first and last lines,
-/// the body's first, the indentation, and whether it is documented.
+/// `$0` is the cursor; what is expected is the signature's first line, the range's first and last
+/// lines, the body's first, the indentation, and whether it is documented.
 fn check_at(
     language: Language,
     text: &str,
@@ -438,7 +438,7 @@ fn a_cast_and_an_element_are_typescript() {
 }
 
 #[test]
-fn what_is_too_much_is_one_item() {
+fn a_text_that_is_not_parsed_is_one_item() {
     let check = |parsed: &Parsed<'_>, expected| {
         assert_eq!(parsed.gave_up(), Some(expected));
         assert_eq!(parsed.errors(), []);
@@ -464,7 +464,7 @@ proptest! {
         check_tiles(&text, Language::ALL[language]);
     }
 
-    /// A sample from which pieces are cut, with other pieces between, is nearly code.
+    /// A sample with pieces cut out and others inserted is nearly code.
     #[test]
     fn items_tile_broken_code(
         language in 0..Language::ALL.len(),

@@ -7,19 +7,19 @@ use super::node::{is_comment, is_lead, is_transparent};
 use super::{Item, ItemKind, begins_line, has_blank_line, line_start};
 use crate::text::language::Language;
 
-/// Blocks around blocks around the text are opened up to this depth.
+/// Nested blocks that count as top level are opened up to this depth.
 const MAX_DEPTH: usize = 16;
 
-/// Something that is becoming an item.
+/// An item in the making.
 struct Group<'t> {
     start: usize,
-    /// Before the blanks after it.
+    /// Its end, without the blanks after it.
     end: usize,
     kind: ItemKind,
     definition: Option<Definition<'t>>,
 }
 
-/// The items of `text`: one for all, where there is no tree.
+/// The items of `text`, or a single item if there is no tree.
 pub(super) fn of(text: &str, language: Language, root: Option<Node<'_>>) -> Vec<Item> {
     let mut nodes = Vec::new();
     if let Some(root) = root {
@@ -48,7 +48,7 @@ pub(super) fn of(text: &str, language: Language, root: Option<Node<'_>>) -> Vec<
     items
 }
 
-/// The nodes at the top level, with those in transparent blocks.
+/// The nodes at the top level, including those in transparent blocks.
 fn flatten<'t>(node: Node<'t>, language: Language, depth: usize, nodes: &mut Vec<Node<'t>>) {
     let mut cursor = node.walk();
     for child in node.children(&mut cursor) {
@@ -65,7 +65,7 @@ fn group<'t>(text: &str, language: Language, nodes: &[Node<'t>]) -> Vec<Group<'t
     // Comments and attributes that wait for what follows them.
     let mut lead: Option<Group<'t>> = None;
     for &node in nodes {
-        // Some grammars take the end of the line into a comment or a directive.
+        // Some grammars include the end of the line in a comment or a directive.
         let end = node.start_byte() + text[node.byte_range()].trim_end().len();
         if lead.is_none()
             && let Some(last) = groups.last_mut()
@@ -121,7 +121,7 @@ impl Group<'_> {
     }
 }
 
-/// Adds `next`, to the last group if they are one.
+/// Adds `next`, merged into the last group if they belong together.
 fn push<'t>(text: &str, groups: &mut Vec<Group<'t>>, next: Group<'t>) {
     let last = groups
         .last_mut()
@@ -136,8 +136,8 @@ fn push<'t>(text: &str, groups: &mut Vec<Group<'t>>, next: Group<'t>) {
     }
 }
 
-/// Whether `node` belongs to what stands before it: a semicolon, a comment on the same line, or
-/// one that is indented as the block above in Python.
+/// Whether `node` belongs to what comes before it: a semicolon, a comment on the same line, or in
+/// Python an indented comment.
 fn trails(text: &str, language: Language, node: Node<'_>) -> bool {
     let start = node.start_byte();
     match node.kind() {
@@ -169,7 +169,7 @@ fn is_import(text: &str, node: Node<'_>) -> bool {
             .and_then(|declarator| declarator.child_by_field_name("value"))
             .and_then(|value| value.child_by_field_name("function"))
             .is_some_and(|function| &text[function.byte_range()] == "require"),
-        // Ruby has no other way.
+        // Ruby imports by a call.
         "call" => node.child_by_field_name("method").is_some_and(|method| {
             matches!(&text[method.byte_range()], "require" | "require_relative")
         }),
