@@ -101,6 +101,7 @@ impl Options {
     /// When a pattern is no glob; the text names it.
     pub fn exclusion(&self) -> Result<Exclusion, String> {
         Exclusion::new(self.excluded_files.as_deref().unwrap_or_default())
+            .map_err(|error| format!("in the setting `excludedFiles`: {error}"))
     }
 
     /// What completions need to know, over the engine that these options lead to.

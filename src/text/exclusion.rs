@@ -222,7 +222,7 @@ impl Patterns {
                 .literal_separator(own)
                 .empty_alternates(true)
                 .build();
-            globs.add(glob.map_err(|error| format!("in excludedFiles: {error}"))?);
+            globs.add(glob.map_err(|error| error.to_string())?);
         }
         let globs = globs.build().map_err(|error| error.to_string())?;
         Ok(Self { globs, patterns })
@@ -309,7 +309,7 @@ mod tests {
         assert!(
             Exclusion::new(&["a[".to_owned()])
                 .unwrap_err()
-                .starts_with("in excludedFiles: error parsing glob '**/a['")
+                .starts_with("error parsing glob '**/a['")
         );
     }
 
