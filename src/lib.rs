@@ -23,10 +23,7 @@
 //! To follow a keystroke, start at `Server::inline_completion` in [`server`] and continue with
 //! [`suggest::Completer::complete`] and [`engine::Engine::submit`]. `ARCHITECTURE.md` has the whole
 //! map, this journey file by file, and the laws; `docs/decisions/` has what was tried, with figures.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a failing test says where")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failing test says where"))]
 
 pub mod cli;
 

@@ -235,7 +235,10 @@ impl Tidy {
         let method = match members.get("method") {
             Some(Value::String(method)) => method.clone(),
             other => {
-                let why = format!("the method {} is not a string", other.unwrap_or(&Value::Null));
+                let why = format!(
+                    "the method {} is not a string",
+                    other.unwrap_or(&Value::Null)
+                );
                 tracing::warn!("skipped a message: {why}");
                 let id = members.remove("id").filter(|id| !id.is_null());
                 return id
