@@ -123,8 +123,8 @@ pub fn run() -> ExitCode {
         .with(filter.unwrap_or_else(|_| EnvFilter::new("warn,ort=error")))
         .with(format)
         .init();
-    // One thread: nothing computes on it, since the model has its own, and handing something on within
-    // a thread need not wake another one.
+    // One thread: nothing computes on it, since the model has its own, and no other thread has to wake
+    // up when one part of the server hands something to another.
     let runtime = telemetry::silence()
         .context("cannot restart without ONNX Runtime's telemetry")
         .and_then(|()| {

@@ -63,7 +63,7 @@ pub struct TaskArguments {
     /// For `fix`: what is wrong.
     #[serde(default)]
     pub diagnostics: Vec<Diagnostic>,
-    /// The token with which to stream the text while it is written, as `$/progress`.
+    /// The token for streaming the text while it is written, as `$/progress`.
     pub partial_result_token: Option<ProgressToken>,
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest message, in bytes. A greater length is an error of the other side, and the reader would
-/// wait forever.
+/// The longest message, in bytes. A greater length is an error of the other side: the reader would
+/// wait forever if it believed it.
 const MAX_LENGTH: usize = 1 << 30;
 
 /// The longest header, in bytes.

@@ -153,7 +153,7 @@ enum Update {
 }
 
 impl Server {
-    /// Performs the task, applies its edit, and returns what the user should know.
+    /// Performs the task, applies its edit, and returns the command's result.
     pub(super) async fn perform(
         &self,
         kind: TaskKind,

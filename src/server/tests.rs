@@ -954,9 +954,9 @@ async fn a_stream_that_cannot_be_read_ends_the_server() {
     }
 }
 
-/// The work may take a minute, and its answer has no reader any more.
+/// A request may take a minute, and its answer has no reader any more.
 #[tokio::test]
-async fn the_end_of_the_input_ends_a_task() {
+async fn the_end_of_the_input_ends_a_running_request() {
     let (engine, gate) = gated("It multiplies.").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;

@@ -868,8 +868,8 @@ mod tests {
 
         let cut =
             br#"{"method":"textDocument/didChange","params":{"textDocument":{"uri":"file:///a.py""#;
-        let told = tidy.unreadable(cut, "it is cut off");
-        assert_eq!(told, [out_of_step(Some("file:///a.py".to_owned()))]);
+        let messages = tidy.unreadable(cut, "it is cut off");
+        assert_eq!(messages, [out_of_step(Some("file:///a.py".to_owned()))]);
         let garbled = br#"{method:"...","contentChanges":[]}"#;
         assert_eq!(
             tidy.unreadable(garbled, "it is garbled"),
