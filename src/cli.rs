@@ -32,13 +32,13 @@ use crate::text::document::Documents;
 #[command(
     version,
     about,
-    after_help = "With no command, it serves an editor on standard input and \
+    after_help = "Without a command, it serves an editor on standard input and \
     output. Logs go to standard error; set INTERLINE_LOG=debug for more."
 )]
 struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
-    /// Serve on standard input and output: the default, and said by some clients all the same.
+    /// Serve on standard input and output: the default, which some clients ask for all the same.
     #[arg(long, hide = true)]
     stdio: bool,
     #[command(subcommand)]
@@ -47,23 +47,23 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct EngineArguments {
-    /// The folder of the model [default: the one that comes with Interline]
+    /// The model folder [default: the one that comes with Interline]
     #[arg(long, global = true, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The shared library of ONNX Runtime [default: found, or fetched once with pip]
+    /// The shared library of ONNX Runtime [default: found, or downloaded once with pip]
     #[arg(long, global = true, value_name = "PATH")]
     runtime: Option<PathBuf>,
     /// Where the model runs [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
     provider: Option<Provider>,
-    /// Never fetch anything
+    /// Never download anything
     #[arg(long, global = true)]
     offline: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the completion at a place of a file
+    /// Print the completion at a position in a file
     Complete(complete::Arguments),
     /// Check runtime, model and prompt format, and measure speed
     Doctor,
@@ -71,24 +71,24 @@ enum Command {
     Translate(task::Translate),
     /// Write code from a description, or from the comment above a line
     Generate(task::Generate),
-    /// Say in words what code does
+    /// Explain what code does
     Explain(task::Place),
     /// Write the docstring or doc comment of a function or type
     Document(task::Place),
     /// Write a test for a function or type
     Test(task::Place),
-    /// Mend code that has problems
+    /// Fix code that has problems
     Fix(task::Fix),
-    /// Solve a problem by drawing many programs and running them in a sandbox
+    /// Solve a problem by generating many programs and running them in a sandbox
     Solve(task::Solve),
-    /// Print completions of this command line for a shell
+    /// Print the completion script of this command line for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
-    /// Type a file through the server in memory, and print what each keystroke costs
+    /// Type a file through a server in memory, and print what each keystroke costs
     Replay(replay::Arguments),
-    /// Load a library of ONNX Runtime and nothing else
+    /// Load an ONNX Runtime library, and do nothing else
     #[command(name = probe::SUBCOMMAND, hide = true)]
     ProbeRuntime {
         /// The library
@@ -123,10 +123,10 @@ pub fn run() -> ExitCode {
         .with(filter.unwrap_or_else(|_| EnvFilter::new("warn,ort=error")))
         .with(format)
         .init();
-    // One thread, for nothing computes on it (the model has its own), and what is handed on within a
-    // thread waits for no other to wake up.
+    // One thread: nothing computes on it, since the model has its own, and no other thread has to wake
+    // up when one part of the server hands something to another.
     let runtime = telemetry::silence()
-        .context("cannot start again without ONNX Runtime's telemetry")
+        .context("cannot restart without ONNX Runtime's telemetry")
         .and_then(|()| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -144,7 +144,7 @@ pub fn run() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Nothing is left to do if even this cannot be said.
+            // If even this cannot be written, there is nothing left to do.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -156,7 +156,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
         None => {
             if std::io::stdin().is_terminal() {
-                // Whoever typed this sees nothing happen otherwise.
+                // Otherwise a user who typed this would see nothing happen.
                 say("waiting for an editor on standard input; see interline --help");
             }
             let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
@@ -185,13 +185,13 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
     }
 }
 
-/// Says on standard error what the program is doing.
+/// Writes what the program is doing to standard error.
 fn say(what: &str) {
-    // Progress that nobody reads is no reason to stop.
+    // A closed standard error is no reason to stop.
     let _ = writeln!(std::io::stderr(), "interline: {what}");
 }
 
-/// Says on standard error too what is told to whoever waits.
+/// Repeats on standard error what a waiter is told.
 struct Aloud<'a>(&'a mut dyn Waiter);
 
 impl Waiter for Aloud<'_> {
@@ -205,7 +205,7 @@ impl Waiter for Aloud<'_> {
     }
 }
 
-/// Starts the engine. What it fetches is said on standard error.
+/// Starts the engine, which reports its downloads on standard error.
 fn start_engine(options: &EngineOptions) -> Engine {
     let EngineOptions {
         model: directory,
@@ -220,7 +220,7 @@ fn start_engine(options: &EngineOptions) -> Engine {
     })
 }
 
-/// A completer as the server has it, and its engine once it is ready.
+/// A completer set up as in the server, once its engine is ready.
 async fn ready_completer(
     options: &Options,
     documents: Arc<Documents>,
@@ -231,13 +231,13 @@ async fn ready_completer(
     Ok((Completer::new(documents, settings), ready))
 }
 
-/// Waits until the engine can answer.
+/// Waits until the engine is ready or has failed.
 async fn ready(engine: &Engine) -> anyhow::Result<Ready> {
     let mut state = engine.state();
     let state = state
         .wait_for(|state| !matches!(state, EngineState::Loading(_)))
         .await;
-    match &*state.context("the inference thread is gone")? {
+    match &*state.context("the inference thread has ended")? {
         EngineState::Ready(ready) => Ok(ready.clone()),
         EngineState::Failed(problem) => anyhow::bail!("{problem}"),
         EngineState::Loading(_) => unreachable!("waited for its end"),
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound_and_shells_complete_it() {
+    fn the_command_line_is_valid_and_shells_complete_it() {
         let mut command = Arguments::command();
         command.clone().debug_assert();
         for shell in [

@@ -1,14 +1,13 @@
 //! The language server: thin handlers.
 //!
-//! tower-lsp starts handlers in the order of arrival, polls all of them in one task and interleaves
-//! them at their awaits. Hence law "order":
+//! tower-lsp starts handlers in order of arrival, polls them all in one task and interleaves them at
+//! their awaits. Hence law "order":
 //!
 //! - A document notification applies before its first await, so that the next message finds it
 //!   applied.
 //! - A request takes its snapshot before its first await, so that it sees the text it was asked about.
 //! - Nothing computes in a handler: the model runs on its own thread, and a handler waits for it.
-//! - The number of handlers at once is high, because `$/cancelRequest` and `didChange` need a place
-//!   too.
+//! - Many handlers may run at once, because `$/cancelRequest` and `didChange` need room too.
 
 pub mod capabilities;
 pub mod client;
@@ -62,17 +61,18 @@ use crate::text::context::Trigger;
 use crate::text::document::{self, Change, Documents, Snapshot};
 use crate::text::position::{self, PositionEncoding};
 
-/// Handlers at once. A client that never cancels and types fast has some tens of requests open.
+/// Handlers that may run at once. A client that types fast and never cancels has some tens of requests
+/// open.
 const CONCURRENCY: usize = 256;
 
-/// What has been asked is answered within this time after the client's end has closed, or not at all.
+/// After the client has closed its end, requests are answered within this time or not at all.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Starts the engine that the settings ask for.
 pub type StartEngine = Arc<dyn Fn(&EngineOptions) -> Arc<Engine> + Send + Sync>;
 
-/// Serves one client until it says `exit`, its end closes, or its process is gone. Answers whether
-/// it said `shutdown` before.
+/// Serves one client until it sends `exit`, closes its end, or its process ends. Returns whether it
+/// sent `shutdown` before that and its messages could be read to the end.
 pub async fn serve<I, O>(input: I, output: O, options: Options, start_engine: StartEngine) -> bool
 where
     I: AsyncRead + Unpin,
@@ -105,7 +105,7 @@ where
     let (ends, incoming, outgoing) = messages::connect(input, output);
     let server = tower_lsp::Server::new(ends.input, ends.output, socket);
     let server = server.concurrency_level(CONCURRENCY).serve(service);
-    // When the server has ended, what it said is still to be passed on.
+    // When the server has ended, its last messages still have to be passed on.
     let serving = async {
         server.await;
         std::future::pending::<()>().await;
@@ -114,18 +114,18 @@ where
         match incoming.await {
             Ok(()) => tokio::time::sleep(LAST_ANSWERS).await,
             Err(error) => {
-                tracing::error!("what the client says cannot be read any further: {error}");
+                tracing::error!("no more of the client's messages can be read: {error}");
                 end.broken.store(true, Ordering::Relaxed);
             }
         }
     };
     tokio::select! {
         written = outgoing => if let Err(error) = written {
-            tracing::error!("the client does not listen any more: {error}");
+            tracing::error!("cannot write to the client any more: {error}");
         },
         () = serving => {}
         () = ending => {}
-        () = end.client_gone.notified() => tracing::info!("the client's process is gone"),
+        () = end.client_gone.notified() => tracing::info!("the client's process has ended"),
     }
     end.shut_down.load(Ordering::Relaxed) && !end.broken.load(Ordering::Relaxed)
 }
@@ -141,21 +141,21 @@ struct End {
 
 struct Server {
     client: Client,
-    /// What the command line says; the client's word counts more.
+    /// The settings from the command line; the client's take precedence.
     options: Options,
     configured: Mutex<Configured>,
-    /// Settings that the user will be told are unknown.
+    /// Unknown settings that the user is still to be warned of.
     unknown: Mutex<Vec<String>>,
     start_engine: StartEngine,
     end: Arc<End>,
     documents: Arc<Documents>,
     session: OnceLock<Session>,
-    /// The status of the file at hand, if nothing is ever shown in it, as the client was told.
+    /// The status that the client was last sent for the current file, if nothing is ever shown in it.
     inactive: Arc<Mutex<Option<Status>>>,
     running: Arc<perform::Running>,
 }
 
-/// The settings that hold.
+/// The settings in force.
 #[derive(Clone, Default)]
 struct Configured {
     sent: Sent,
@@ -173,7 +173,7 @@ struct Session {
 }
 
 impl Session {
-    /// The innermost of the client's workspaces that has the file.
+    /// The innermost of the client's workspace folders that contains the file.
     fn workspace_of(&self, file: &Path) -> Option<PathBuf> {
         let workspaces = self
             .workspaces
@@ -187,13 +187,13 @@ impl Session {
 }
 
 impl Server {
-    /// tower-lsp lets no request pass before `initialize`.
+    /// The session. tower-lsp passes on no request before `initialize`.
     fn session(&self) -> Result<&Session> {
         self.session.get().ok_or_else(Error::internal_error)
     }
 
-    /// The settings after a client's message, and the names in it that are unknown. They hold once
-    /// they are [kept](Self::keep).
+    /// The settings after a client's message, and the unknown names in it. They take effect once they
+    /// are [kept](Self::keep).
     fn configured(
         &self,
         message: Value,
@@ -202,7 +202,7 @@ impl Server {
         let mut sent = self.lock_configured().sent.clone();
         let unknown = sent.take(message, addressee);
         let options = sent.options()?.or(self.options.clone());
-        // A pattern that is no glob is told now.
+        // Report an invalid glob now.
         options.exclusion()?;
         Ok((Configured { sent, options }, unknown))
     }
@@ -217,10 +217,10 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the user of settings that are not ours.
+    /// Warns the user of settings that Interline does not have.
     async fn warn_unknown(&self, unknown: Vec<String>) {
         for name in unknown {
-            let problem = format!("Interline does not know the setting `{name}`, and ignores it");
+            let problem = format!("Interline ignores the unknown setting `{name}`");
             self.client
                 .show_message(MessageType::WARNING, problem)
                 .await;
@@ -240,7 +240,7 @@ impl Server {
                 if current.strong_count() == 0 {
                     return;
                 }
-                // That the model is ready changes nothing in a file in which it is not used.
+                // A ready model changes nothing in a file in which it is not used.
                 let off = inactive
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -250,7 +250,7 @@ impl Server {
                     .send_notification::<DidChangeStatus>(off.unwrap_or_else(|| Status::from(&now)))
                     .await;
                 if let EngineState::Failed(problem) = now {
-                    // Few editors show the status; this must be seen.
+                    // Few editors show the status, but the user must see this.
                     let problem = format!("Interline cannot complete: {problem}");
                     client.show_message(MessageType::ERROR, problem).await;
                 }
@@ -261,7 +261,8 @@ impl Server {
         });
     }
 
-    /// Tells the client when a file is one in which nothing is shown, and when it is not any more.
+    /// Tells the client when the current file becomes one in which nothing is ever shown, and when it
+    /// no longer is one.
     async fn file_status(&self, session: &Session, silence: Option<&Silence>) {
         let inactive = silence.and_then(Status::inactive);
         let status = {
@@ -279,7 +280,7 @@ impl Server {
             .await;
     }
 
-    /// The document and the place a request is about, if the client has opened it.
+    /// The document and the position that a request is about, if the client has opened it.
     fn snapshot(&self, session: &Session, place: &TextDocumentPositionParams) -> Option<Snapshot> {
         let uri = &place.text_document.uri;
         let snapshot = self
@@ -292,7 +293,7 @@ impl Server {
         snapshot
     }
 
-    /// `None` leaves what is shown, an empty list hides it.
+    /// `None` leaves what is shown in place; an empty list hides it.
     async fn complete(
         &self,
         session: &Session,
@@ -342,7 +343,7 @@ impl Server {
         }))
     }
 
-    /// Applies changes of a document.
+    /// Applies changes to a document.
     fn change(&self, uri: &Uri, version: i32, changes: Vec<Change>) {
         let Ok(session) = self.session() else { return };
         let changed = self
@@ -364,13 +365,13 @@ impl Server {
         self.change(&document.uri, document.version, changes.collect());
     }
 
-    /// A change of a document was lost: nothing is shown in it until its whole text comes.
+    /// A change to a document was lost: nothing is shown in it until its whole text arrives.
     async fn out_of_step(&self, params: OutOfStepParams) {
         let uris = match params.uri {
             Some(uri) => vec![uri.into()],
             None => self.documents.uris(),
         };
-        // All of them before the first await: law "order".
+        // Mark all of them before the first await: law "order".
         let paths: Vec<_> = uris
             .iter()
             .filter_map(|uri| self.documents.lose_step(uri))
@@ -462,7 +463,7 @@ impl LanguageServer for Server {
         Ok(initialize_result(encoding))
     }
 
-    /// Before this the client takes no messages.
+    /// Before this the client accepts no messages.
     async fn initialized(&self, _: InitializedParams) {
         let unknown =
             std::mem::take(&mut *self.unknown.lock().unwrap_or_else(PoisonError::into_inner));
@@ -489,7 +490,7 @@ impl LanguageServer for Server {
 
     async fn did_change(&self, params: DidChangeTextDocumentParams) {
         let document = params.text_document;
-        // The range's length goes unread: it is deprecated, and says nothing that the range does not.
+        // `range_length` is ignored: it is deprecated, and adds nothing to the range.
         let changes = params.content_changes.into_iter().map(|change| Change {
             range: change.range.map(|range| range.start..range.end),
             text: change.text,
@@ -538,7 +539,7 @@ impl LanguageServer for Server {
         match applied {
             Ok(unknown) => self.warn_unknown(unknown).await,
             Err(problem) => {
-                let problem = format!("Interline keeps its settings: {problem}");
+                let problem = format!("Interline keeps its previous settings: {problem}");
                 self.client
                     .show_message(MessageType::WARNING, problem)
                     .await;
@@ -562,7 +563,7 @@ impl LanguageServer for Server {
         let Some(snapshot) = self.snapshot(session, &params.text_document_position) else {
             return Ok(Some(CompletionResponse::Array(Vec::new())));
         };
-        // Most editors say `Invoked` of a menu that comes up by itself.
+        // Most editors send `Invoked` even for a menu that opens by itself.
         let completions = self.complete(session, &snapshot, Trigger::Automatic).await;
         Ok(completions.map(|completions| {
             CompletionResponse::List(menu_items(&completions, &snapshot, session.encoding))

@@ -1,4 +1,4 @@
-//! `interline complete FILE:LINE:COL`: what an editor would show there.
+//! `interline complete FILE:LINE:COL`: prints what an editor would show there.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use crate::text::position::{Position, PositionEncoding};
 /// The arguments of `interline complete`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The cursor: line and column count from 1, columns in characters
+    /// The cursor: lines and columns count from 1, columns in characters
     #[arg(value_name = "FILE:LINE:COL")]
     place: Place,
-    /// Print JSON, with what it cost
+    /// Print JSON, including what it cost
     #[arg(long)]
     json: bool,
-    /// Print the line with the completion in it
+    /// Print the line with the completion inserted
     #[arg(long, conflicts_with = "json")]
     show: bool,
 }
@@ -40,8 +40,8 @@ impl FromStr for Place {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "expected FILE:LINE:COL, both numbers from 1 on";
-        // From the right, for a file's name may hold colons.
+        const FORM: &str = "expected FILE:LINE:COL, with numbers from 1";
+        // From the right, because a file name may contain colons.
         let mut parts = text.rsplitn(3, ':');
         let mut number = || {
             let number: u32 = parts.next()?.parse().ok()?;
@@ -58,7 +58,7 @@ impl FromStr for Place {
     }
 }
 
-/// Answers whether there is something to show.
+/// Returns whether there is something to show.
 pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Result<bool> {
     let Place { file, line, column } = &arguments.place;
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -1,4 +1,5 @@
-//! `interline doctor`: is everything there, does it work, how fast is it, and if not, what to do.
+//! `interline doctor`: checks whether everything is there and works, how fast it is, and if something
+//! is wrong, what to do.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,8 +21,8 @@ use crate::verified::{self, Verdict};
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";
 
-/// Answers whether all is well. What runs the model is what the server would use: the engine is the
-/// same, and tells of itself.
+/// Returns whether all is well. The report is the engine's own, and the engine is started as the
+/// server starts it, so it shows what the server would use.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
     let directory = options.model.clone().or_else(model::default_directory);
     let directory = directory.context("there is no model folder; name one with --model");
@@ -64,12 +65,12 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
         Ok(text) => ("ok  ", text.clone()),
         Err(error) => ("FAIL", format!("{error:#}")),
     };
-    // Nobody is left to tell if standard output is closed.
+    // If standard output is closed, there is no one to tell.
     let _ = writeln!(out, "{mark} {what:<10} {text}");
     result.is_ok()
 }
 
-/// Checks the model's files against its `SHA256SUMS`, where it has them.
+/// Checks the model's files against its `SHA256SUMS`, if it has one.
 fn files(directory: &Path) -> anyhow::Result<String> {
     let manifest = Manifest::read(directory)?;
     let path = directory.join("SHA256SUMS");
@@ -84,7 +85,7 @@ fn files(directory: &Path) -> anyhow::Result<String> {
                     .with_context(|| format!("cannot read {}", file.display()))?;
                 if let Verdict::Wrong { actual } = verdict {
                     bail!(
-                        "{} is not the file it should be (its SHA-256 is {actual}); copy the model folder again",
+                        "{} does not match SHA256SUMS (its SHA-256 is {actual}); copy the model folder again",
                         file.display()
                     );
                 }

@@ -1,5 +1,5 @@
 //! `interline replay FILE`: types a file, or functions in the middle of it, through the real server,
-//! and says what each keystroke costs.
+//! and reports what each keystroke costs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ use crate::text::syntax::{ItemKind, Parsed};
 /// The arguments of `interline replay`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The file that is typed, from its first character to its last
+    /// The file to type, from its first character to its last
     file: PathBuf,
-    /// Type the bodies of this many functions instead, each within the rest of the file
+    /// Type the bodies of this many functions instead, each with the rest of the file around it
     #[arg(long, value_name = "N")]
     functions: Option<usize>,
     /// Print JSON
@@ -36,7 +36,7 @@ pub struct Arguments {
 struct Keystroke {
     /// From the edit's first byte to the answer's last.
     answer: Duration,
-    /// In the model's forward passes.
+    /// Time in the model's forward passes.
     model: Duration,
     computed: usize,
     reused: usize,
@@ -45,7 +45,7 @@ struct Keystroke {
     asked: bool,
 }
 
-/// The median and the tail.
+/// The median and the tail of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Percentiles {
     p50: f64,
@@ -73,14 +73,14 @@ impl Percentiles {
     }
 }
 
-/// What a replay printed.
+/// What a replay prints.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     keystrokes: usize,
-    /// At which something was shown.
+    /// Keystrokes at which something was shown.
     shown: usize,
-    /// At which the model was asked.
+    /// Keystrokes at which the model was asked.
     asked: usize,
     answer_ms: Percentiles,
     outside_model_ms: Percentiles,
@@ -88,7 +88,7 @@ struct Summary {
     new_prompt_tokens: Percentiles,
     /// Over the keystrokes at which the model was asked.
     new_prompt_tokens_when_asked: Percentiles,
-    /// Of all prompt tokens, `0..=1`.
+    /// The share of all prompt tokens that was reused, `0..=1`.
     reused_share: f64,
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     Ok(true)
 }
 
-/// A text that is typed between two others.
+/// A text to type between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Typing<'a> {
     before: &'a str,
@@ -132,8 +132,8 @@ struct Typing<'a> {
     after: &'a str,
 }
 
-/// The bodies of `count` functions at most, from all over the file, each between what stands before
-/// and after it.
+/// The bodies of at most `count` functions, from all over the file, each between the text before and
+/// after it.
 fn functions<'a>(file: &Path, text: &'a str, count: usize) -> anyhow::Result<Vec<Typing<'a>>> {
     let language = Language::of_file(file)
         .with_context(|| format!("the language of {} is not known", file.display()))?;
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_are_typed_between_their_surroundings() {
+    fn functions_are_typed_within_the_rest_of_the_file() {
         let text = "import a\n\n\nclass B:\n    def c(self):\n        return 1\n\n    def d(self):\n        return 2\n\n\ndef e():\n    return 3\n";
         let typed = |count| -> Vec<&str> {
             let typings = functions(Path::new("a.py"), text, count).unwrap();

@@ -19,7 +19,7 @@ use crate::text::language::Language;
 pub struct Place {
     /// The file, or - for standard input
     file: PathBuf,
-    /// The lines that are meant, from 1, as 5 or 5-12 [default: all]
+    /// The lines to work on, counted from 1, as 5 or 5-12 [default: all]
     #[arg(long, value_name = "LINES")]
     lines: Option<Lines>,
     /// The language the file is in [default: by its extension]
@@ -29,10 +29,10 @@ pub struct Place {
     how: How,
 }
 
-/// What is common to all tasks.
+/// The arguments common to all tasks.
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Print on standard error what the model is given
+    /// Print the prompt on standard error
     #[arg(long)]
     show_prompt: bool,
 }
@@ -59,7 +59,7 @@ pub struct Generate {
     /// A file in which a comment or docstring says what to write
     #[arg(required_unless_present = "prompt", requires = "line")]
     file: Option<PathBuf>,
-    /// The line in which the comment or docstring ends, from 1
+    /// The line on which the comment or docstring ends, counted from 1
     #[arg(long, value_name = "LINE", requires = "file")]
     line: Option<usize>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub struct Generate {
 /// The arguments of `interline fix`.
 #[derive(Debug, clap::Args)]
 pub struct Fix {
-    /// What is wrong, and in which line; may be said several times
+    /// What is wrong, and on which line; may be given several times
     #[arg(long = "problem", value_name = "LINE:TEXT", required = true)]
     problems: Vec<LineProblem>,
     #[command(flatten)]
@@ -85,17 +85,17 @@ pub struct Solve {
     /// The language to solve it in: Python or JavaScript
     #[arg(long, value_name = "LANGUAGE", default_value = "python")]
     to: Language,
-    /// How many programs to draw
+    /// How many programs to generate
     #[arg(long, value_name = "N", default_value_t = 20)]
     draws: usize,
-    /// How many programs to print: one each of the groups that do the same, the largest first
+    /// How many programs to print: one from each group that behaves the same, the largest group first
     #[arg(long, value_name = "K", default_value_t = 1)]
     best: usize,
     #[command(flatten)]
     how: How,
 }
 
-/// Lines from 0, the last one included.
+/// Lines counted from 0, including the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lines {
     first: usize,
@@ -106,7 +106,7 @@ impl FromStr for Lines {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "expected a line or FIRST-LAST, from 1 on";
+        const FORM: &str = "expected a line or FIRST-LAST, counted from 1";
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let number = |text: &str| -> Option<usize> { text.parse::<usize>().ok()?.checked_sub(1) };
         let lines = number(first).zip(number(last)).ok_or(FORM)?;
@@ -117,7 +117,7 @@ impl FromStr for Lines {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LineProblem {
-    /// From 0.
+    /// Counted from 0.
     line: usize,
     message: String,
 }
@@ -126,7 +126,7 @@ impl FromStr for LineProblem {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "expected LINE:TEXT, the line from 1 on";
+        const FORM: &str = "expected LINE:TEXT, with the line counted from 1";
         let (line, message) = text.split_once(':').ok_or(FORM)?;
         let Lines { first, last } = line.parse().map_err(|_| FORM)?;
         (first == last)
@@ -207,9 +207,9 @@ impl Fix {
 }
 
 impl Solve {
-    /// Who runs this command wants programs to be run, so nobody is asked.
+    /// Running this command is the consent to run programs, so there is no question.
     pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
-        ensure!(self.draws > 0, "at least one program must be drawn");
+        ensure!(self.draws > 0, "at least one program must be generated");
         ensure!(self.best > 0, "at least one program must be printed");
         let mut source = source(&self.file, Some(self.to))?;
         if self.file == Path::new("-") {
@@ -254,16 +254,16 @@ fn source(file: &Path, language: Option<Language>) -> anyhow::Result<Source> {
     })
 }
 
-/// Where a line begins, in bytes.
+/// The byte offset at which a line begins.
 fn line_start(source: &Source, line: usize) -> anyhow::Result<usize> {
     let mut starts =
         std::iter::once(0).chain(source.text.match_indices('\n').map(|(at, _)| at + 1));
     let count = source.text.lines().count();
     ensure!(line < count, "{} has only {count} lines", source.file_name);
-    starts.nth(line).context("the line is not there")
+    starts.nth(line).context("there is no such line")
 }
 
-/// Does a task and prints what comes of it: a text, or the source with the change in it. Answers
+/// Performs a task and prints the outcome: a text, or the source with the edit applied. Returns
 /// whether it is complete.
 async fn perform(
     options: Options,
@@ -273,7 +273,7 @@ async fn perform(
     file: &Path,
 ) -> anyhow::Result<bool> {
     let exclusion = options.exclusion().map_err(anyhow::Error::msg)?;
-    // Standard input has no path, and no neighbours.
+    // Standard input has no path and no neighbouring files.
     let file = (file != Path::new("-")).then_some(file);
     if let Some(pattern) = file.and_then(|file| exclusion.of(file)) {
         bail!("files that match {pattern} are not shown to the model");
@@ -282,15 +282,15 @@ async fn perform(
     let engine = start_engine(&options.engine());
     ready(&engine).await?;
     let terminal = std::io::stderr().is_terminal();
-    // Nothing else is to be done on this thread.
+    // This thread has nothing else to do.
     let mut observer = |progress: Progress<'_>| {
         match progress {
             Progress::Done { message, .. } if terminal => say(message),
-            // Whoever reads the text at the end need not read it twice.
+            // The text is printed at the end, and need not be shown twice.
             _ => {}
         }
     };
-    let mut show = |prompt: &str| say(&format!("the model is given:\n{prompt}"));
+    let mut show = |prompt: &str| say(&format!("the prompt:\n{prompt}"));
     let mut desk = Desk {
         engine: &engine,
         cancel: &Cancel::default(),

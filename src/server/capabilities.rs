@@ -1,4 +1,4 @@
-//! What the server says of itself.
+//! The server's capabilities.
 
 use serde_json::json;
 use tower_lsp::ls_types::{
@@ -23,7 +23,7 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
             )),
             inline_completion_provider: Some(OneOf::Left(true)),
             completion_provider: Some(CompletionOptions {
-                // Vim's ALE takes an empty object for none.
+                // Vim's ALE treats an empty object as no support.
                 trigger_characters: Some(vec![".".to_owned()]),
                 ..CompletionOptions::default()
             }),

@@ -1,4 +1,4 @@
-//! A client in a few lines, for `interline replay` and the tests: it sends, and waits for answers.
+//! A small client, for `interline replay` and the tests: it sends, and waits for answers.
 
 use std::io;
 use std::path::Path;
@@ -21,14 +21,14 @@ pub struct Client {
     input: FrameReader<ReadHalf<DuplexStream>>,
     output: WriteHalf<DuplexStream>,
     last_id: i64,
-    /// What the server sent of itself, in order.
+    /// The notifications and requests that the server sent, in order.
     pub notifications: Vec<Value>,
-    /// Answers that came while another was waited for.
+    /// Answers that arrived while waiting for another one.
     early: Vec<Value>,
 }
 
 impl Client {
-    /// A client at one end of a connection.
+    /// Creates a client at one end of a connection.
     #[must_use]
     pub fn new(stream: DuplexStream) -> Self {
         let (input, output) = tokio::io::split(stream);
@@ -67,7 +67,7 @@ impl Client {
         self.send_raw(&Self::frame(&message)).await
     }
 
-    /// A request that has not been sent, and its id.
+    /// Makes a request without sending it. Returns its id and the message.
     pub fn prepare(&mut self, method: &str, params: Value) -> (i64, Value) {
         self.last_id += 1;
         let id = self.last_id;
@@ -77,7 +77,7 @@ impl Client {
         )
     }
 
-    /// Sends a request and answers its id.
+    /// Sends a request and returns its id.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and waits for its result, which is null where it is an error.
+    /// Sends a request and waits for its result, which is null if the answer is an error.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the server is gone, or says what is no message.
+    /// When the server is gone, or sends something that is not a message.
     pub async fn receive(&mut self) -> io::Result<Value> {
         match self.input.next().await? {
             Some(Frame::Message(body)) => Ok(serde_json::from_slice(&body)?),

@@ -1,15 +1,15 @@
-//! The editor's process: a server whose editor has died must not live on.
+//! The editor's process: the server must not outlive its editor.
 
 use std::time::Duration;
 
-/// How often to look.
+/// How often to check.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What can be seen of a process.
+/// What can be seen of a process from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Alive,
-    /// It has ended, and its parent has not asked how.
+    /// It has ended, but its parent has not waited for it.
     Zombie,
     Nothing,
 }
@@ -17,8 +17,8 @@ enum Seen {
 /// Returns when the process has ended.
 ///
 /// A process that cannot be seen at the start is not watched: an editor outside the container in
-/// which the server runs has a number that means nothing here, or another process. Then this never
-/// returns, and the end of standard input is what ends the server.
+/// which the server runs has an id that means nothing here, or names another process. Then this never
+/// returns, and only the end of standard input ends the server.
 pub async fn gone(id: u32) {
     if see(id) == Seen::Nothing {
         tracing::info!("the client's process {id} cannot be seen from here, and is not watched");
@@ -38,7 +38,7 @@ fn see(id: u32) -> Seen {
     let pid = i32::try_from(id)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
-    // Another user's process may not be asked, but it is there.
+    // Another user's process cannot be signalled, but it exists.
     let is_there = |pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH);
     match pid {
         Some(pid) if is_there(pid) => match is_zombie(id) {
@@ -49,8 +49,8 @@ fn see(id: u32) -> Seen {
     }
 }
 
-/// Whether a process that is there has ended. Only Linux has the file that says so, of which the
-/// field after the name in brackets is the state: see proc_pid_stat(5).
+/// Whether an existing process has ended. Only Linux has the file that says so. The field after the
+/// name in brackets is the state: see proc_pid_stat(5).
 #[cfg(unix)]
 fn is_zombie(id: u32) -> bool {
     let stat = std::fs::read(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -77,7 +77,7 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// Lets the process end, and waits until it has, without asking how.
+    /// Lets the process end and waits until it has, without reaping it.
     fn end(child: &mut std::process::Child) {
         drop(child.stdin.take());
         let mut output = child.stdout.take().unwrap();

@@ -1,4 +1,4 @@
-//! The commands: one table from a name to what is done with typed arguments.
+//! The commands: one table from a name to a command with typed arguments.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -10,14 +10,14 @@ use tower_lsp::ls_types::{
 
 use crate::text::language::Language;
 
-/// The command an item carries, which the client runs when the user has taken it: `[id]`.
+/// The command that an item carries, which the client runs when the user has accepted it: `[id]`.
 pub const ACCEPT: &str = "interline.accept";
 
-/// The command that answers with the latest records, the latest first: all that are kept, or `[count]`.
+/// The command that returns the latest records, newest first: all that are kept, or `[count]`.
 pub const WHY: &str = "interline.why";
 
-/// The command that answers with the server's text of an open document, `null` if it is not open:
-/// `[uri]`. What an editor shows must equal it.
+/// The command that returns the server's text of an open document, or `null` if it is not open:
+/// `[uri]`. It must equal the editor's text.
 pub const DOCUMENT_TEXT: &str = "interline.documentText";
 
 /// A command with its arguments.
@@ -33,14 +33,14 @@ pub enum Command {
     Task(TaskKind, TaskArguments),
 }
 
-/// Which task, with the words that follow [`TaskArguments`].
+/// Which task, with what was read from the words that follow [`TaskArguments`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskKind {
     /// Translate to this language.
     Translate(Language),
     /// Write what these words describe, or what the comment at the cursor describes.
     Generate(Option<String>),
-    /// Say what the code does.
+    /// Explain what the code does.
     Explain,
     /// Write the comment of the function or type at the cursor.
     Document,
@@ -58,19 +58,19 @@ pub enum TaskKind {
 pub struct TaskArguments {
     /// The document, which must be open.
     pub uri: Uri,
-    /// The part that is meant; without one, all of it.
+    /// The part to work on; without one, all of it.
     pub range: Option<Range>,
     /// For `fix`: what is wrong.
     #[serde(default)]
     pub diagnostics: Vec<Diagnostic>,
-    /// Where to send the answer's text while it is written, as `$/progress`.
+    /// The token for streaming the text while it is written, as `$/progress`.
     pub partial_result_token: Option<ProgressToken>,
 }
 
 /// Reads the arguments of a command.
 type Read = fn(Arguments) -> Result<Command, String>;
 
-/// All commands, with what they take in words.
+/// All commands, with a description of their arguments.
 const COMMANDS: [(&str, &str, Read); 10] = [
     (ACCEPT, "the id of a completion", |mut arguments| {
         Ok(Command::Accept(arguments.next()?))
@@ -130,7 +130,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// When there is no such command, or the arguments are not what it takes; the text says which.
+    /// When there is no such command, or the arguments do not fit; the text says which.
     pub fn read(name: &str, arguments: Vec<Value>) -> Result<Self, String> {
         let found = COMMANDS.iter().find(|(known, ..)| *known == name);
         let (name, takes, read) = found.ok_or_else(|| format!("unknown command {name:?}"))?;
@@ -152,7 +152,7 @@ impl Arguments {
         serde_json::from_value(next).map_err(|error| error.to_string())
     }
 
-    /// A task, of which `kind` reads the words.
+    /// A task; `kind` reads the words after the first argument.
     fn task(mut self, kind: impl Fn(&str) -> Result<TaskKind, String>) -> Result<Command, String> {
         let arguments = self.next()?;
         let words: Result<Vec<String>, _> = self.rest.map(serde_json::from_value).collect();
@@ -165,7 +165,7 @@ fn language(word: &str) -> Result<Language, String> {
     Language::from_name(word).map_err(|error| error.to_string())
 }
 
-/// What can be done with the selection, or with the diagnostics in it.
+/// The code actions for the selection and the diagnostics in it.
 #[must_use]
 pub fn actions(params: &CodeActionParams) -> CodeActionResponse {
     let CodeActionParams {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_its_arguments_are_a_command() {
+    fn a_command_is_read_from_its_name_and_arguments() {
         let at = json!({"uri": "file:///a.py"});
         check(ACCEPT, json!([7]), Ok("accept 7"));
         check(WHY, json!([]), Ok("why None"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_problem() {
         check(
             "interline.nothing",
             json!([]),

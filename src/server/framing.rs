@@ -1,52 +1,52 @@
 //! Messages in a stream of bytes: each has a header with its length in bytes, `Content-Length`.
 //!
-//! The reader expects that lengths are wrong at times, and that other bytes stand between the
-//! messages: what is no message is handed out as junk, and the next header is looked for. A pause in
-//! the stream tells that a message has ended whose length says otherwise.
+//! The reader allows for wrong lengths and for other bytes between the messages. It returns bytes
+//! outside messages as junk, and looks for the next header. A pause in the stream shows that a message
+//! has ended even if its length says otherwise.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest message, in bytes. A length beyond it is an error of the other side, and to believe
-/// it would be to wait forever.
+/// The longest message, in bytes. A greater length is an error of the other side: the reader would
+/// wait forever if it believed it.
 const MAX_LENGTH: usize = 1 << 30;
 
 /// The longest header, in bytes.
 const MAX_HEADER: usize = 8 << 10;
 
-/// As much junk is handed out at once, in bytes.
+/// How much junk is returned at once, in bytes.
 const MAX_JUNK: usize = 64 << 10;
 
-/// As much memory is taken at once for a message that is still to come, in bytes.
+/// The most memory reserved in advance for a message, in bytes.
 const MAX_AHEAD: usize = 16 << 20;
 
-/// There is room for a read of at least so many bytes.
+/// The least room for a read, in bytes.
 const MIN_READ: usize = 8 << 10;
 
-/// Whoever writes a message writes all of it at once; after this long, no more of it will come.
+/// Clients write a message all at once; after a pause this long, no more of it will arrive.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const NAME: &[u8] = b"content-length";
 
-/// What a stream holds.
+/// A piece of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The bytes that a header announced, or fewer where the stream ended or paused after a whole
-    /// JSON value.
+    /// The bytes that a header announced, or fewer if the stream ended, or paused after a whole JSON
+    /// value.
     Message(Vec<u8>),
     /// Bytes that no header announced.
     Junk(Vec<u8>),
 }
 
-/// Why a stream cannot be read any further.
+/// Why no more of a stream can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FramingError {
-    /// Where a message ends cannot be known.
+    /// There is no telling where a message ends.
     #[error("the header \"{0}\" does not say how long the message is")]
     Length(String),
-    /// A header without an end.
+    /// A header does not end.
     #[error("a header has more than {MAX_HEADER} bytes")]
     Header,
     /// The stream failed.
@@ -101,7 +101,7 @@ enum Header {
         end: usize,
         length: usize,
     },
-    /// From `start` on, as far as it can be told.
+    /// From `start` on there may be a header that is not complete yet.
     Begun { start: usize },
 }
 
@@ -133,7 +133,7 @@ fn read_header(buffer: &[u8], start: usize) -> Result<Option<Header>, FramingErr
         if at - start > MAX_HEADER {
             return Err(FramingError::Header);
         }
-        // Some leave out the blank line.
+        // Some clients leave out the blank line.
         if length.is_some() && matches!(buffer.get(at), Some(b'{' | b'[')) {
             break;
         }
@@ -161,8 +161,8 @@ fn read_header(buffer: &[u8], start: usize) -> Result<Option<Header>, FramingErr
             let number = digits.and_then(|value| value.parse().ok());
             length = number.filter(|length| *length <= MAX_LENGTH);
             if length.is_none() {
-                // A text that speaks of headers is not one.
-                if length_is_far_from_a_number(value) || colon.is_none() {
+                // Text that mentions the header is not a header.
+                if is_far_from_a_number(value) || colon.is_none() {
                     return Ok(None);
                 }
                 return Err(FramingError::Length(
@@ -180,11 +180,11 @@ fn read_header(buffer: &[u8], start: usize) -> Result<Option<Header>, FramingErr
     }))
 }
 
-fn length_is_far_from_a_number(value: &[u8]) -> bool {
+fn is_far_from_a_number(value: &[u8]) -> bool {
     value.len() > 40 || value.iter().any(|byte| b"\"\\{}<>".contains(byte))
 }
 
-/// What came of waiting for more.
+/// The outcome of waiting for more bytes.
 #[derive(PartialEq, Eq)]
 enum More {
     Bytes,
@@ -202,7 +202,7 @@ pub struct FrameReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// A reader of a stream, from its beginning on.
+    /// Creates a reader at the beginning of a stream.
     pub fn new(input: R) -> Self {
         Self {
             input,
@@ -211,13 +211,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The next message or junk; nothing at the end of the stream. A future that is dropped loses
+    /// Returns the next message or junk, or `None` at the end of the stream. Dropping the future loses
     /// nothing.
     ///
     /// # Errors
     ///
-    /// When the stream fails, or where the next message ends cannot be known. Then the stream cannot
-    /// be read any further.
+    /// When the stream fails, or there is no telling where the next message ends. Then no more of the
+    /// stream can be read.
     pub async fn next(&mut self) -> Result<Option<Frame>, FramingError> {
         loop {
             if let Some(length) = self.announced {
@@ -254,8 +254,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Appends to a message whose length was too short what follows it before the next header. Says
-    /// whether there was more.
+    /// Appends to a message whose length was too small what is between it and the next header. Returns
+    /// whether there was anything.
     ///
     /// # Errors
     ///
@@ -276,7 +276,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Puts back what followed a message whose length was too long.
+    /// Puts back what followed a message whose length was too large.
     pub fn unread(&mut self, mut rest: Vec<u8>) {
         rest.append(&mut self.buffer);
         self.buffer = rest;
@@ -306,7 +306,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         std::mem::replace(&mut self.buffer, rest)
     }
 
-    /// Waits for more bytes, or where `impatient`, for a pause.
+    /// Waits for more bytes, or if `impatient`, for a pause.
     async fn more(&mut self, impatient: bool) -> io::Result<More> {
         if self.buffer.capacity() - self.buffer.len() < MIN_READ {
             self.buffer.reserve(MAX_JUNK);
@@ -326,7 +326,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Whether there is anything between two messages that should not be there.
+/// Whether bytes between two messages are anything but blank lines and content types.
 fn is_junk(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     !lines.all(|line| {
@@ -335,7 +335,7 @@ fn is_junk(bytes: &[u8]) -> bool {
     })
 }
 
-/// Where the JSON value ends that `bytes` begin with, if it is whole.
+/// Returns where the JSON value at the beginning of `bytes` ends, if it is complete.
 #[must_use]
 pub fn whole_value(bytes: &[u8]) -> Option<usize> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_that_is_none_is_an_error() {
+    async fn an_invalid_length_is_an_error() {
         for header in [
             "Content-Length: -1",
             "Content-Length: abc",
@@ -447,7 +447,7 @@ mod tests {
     async fn a_message_ends_with_the_stream_or_a_pause() {
         let (mut near, far) = tokio::io::duplex(1 << 10);
         let mut reader = FrameReader::new(far);
-        // Far too long, and the other side waits for the answer.
+        // The length is far too large, and the other side waits for the answer.
         near.write_all(b"Content-Length: 999\r\n\r\n{\"a\":1}")
             .await
             .unwrap();
@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(message, Some(Frame::Message(b"{\"a\":2}Content".to_vec())));
         reader.unread(b"Content".to_vec());
         near.write_all(b"-Length: 9\r\n\r\n").await.unwrap();
-        // A slow writer has all the time it wants.
+        // A slow writer has as much time as it needs.
         near.write_all(b"{\"a\"").await.unwrap();
         let wait = tokio::time::timeout(10 * PAUSE, reader.next()).await;
         assert!(wait.is_err());
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn junk_is_told_though_nothing_follows() {
+    async fn junk_is_returned_even_if_nothing_follows() {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         let mut reader = FrameReader::new(far);
         near.write_all(b"{\"id\":1}").await.unwrap();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_appended() {
+    async fn the_missing_end_of_a_message_is_appended() {
         let mut reader =
             FrameReader::new(&b"Content-Length: 3\r\n\r\n{\"a\":1}Content-Length: 2\r\n\r\n{}"[..]);
         let Some(Frame::Message(mut message)) = reader.next().await.unwrap() else {
@@ -504,9 +504,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        /// However the stream is cut into pieces, the same messages come out of it.
+        /// However the stream is cut into pieces, it yields the same messages.
         #[test]
-        fn a_stream_may_come_in_any_pieces(
+        fn a_stream_may_arrive_in_any_pieces(
             bodies in prop::collection::vec("[a-zéC{}\" \n😀-]{0,40}", 1..6),
             cuts in prop::collection::vec(1..20_usize, 1..40),
         ) {

@@ -1,4 +1,4 @@
-//! From texts at the cursor to the items that editors show, and the events about them.
+//! Turns texts at the cursor into the items that editors show, and reads the events about them.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,15 +15,15 @@ use crate::text::position::{self, PositionEncoding};
 /// How a client treats an item without a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRange {
-    /// It inserts at the cursor: Neovim, which draws an item *with* a range over the text behind
-    /// the cursor, even if the range is empty.
+    /// It inserts at the cursor. So does Neovim, which draws an item *with* a range over the text
+    /// after the cursor, even if the range is empty.
     Inserts,
-    /// It may replace what is behind the cursor, as VS Code does: the rest of the line.
+    /// It may replace what is after the cursor, as VS Code does: the rest of the line.
     Replaces,
 }
 
 impl NoRange {
-    /// By the name a client says in `initialize`.
+    /// By the name that a client gives in `initialize`.
     #[must_use]
     pub fn of_client(name: Option<&str>) -> Self {
         match name {
@@ -33,8 +33,8 @@ impl NoRange {
     }
 }
 
-/// Ghost text. `snapshot` is what the model saw; it differs from the document by `replaced`, the
-/// range that an item of the editor's menu takes, where there is one.
+/// Ghost text. `snapshot` is what the model saw. It differs from the document in `replaced`, the range
+/// that the item selected in the editor's menu replaces, if there is one.
 #[must_use]
 pub fn inline_items(
     completions: &Completions,
@@ -50,10 +50,10 @@ pub fn inline_items(
             let start = position::offset(&snapshot.rope, range.start, encoding);
             (start.min(snapshot.offset), Some(range))
         }
-        // With the typed text in it, ghost text stands still in VS Code while the user types. But it
-        // shows no item whose range holds a character of two UTF-16 units.
+        // VS Code keeps ghost text in place while the user types if its range contains the typed text.
+        // But it shows no item whose range contains a character of two UTF-16 units.
         None if line.suffix_is_blank => {
-            let start = line.behind_last(|char| char.len_utf16() > 1);
+            let start = line.after_last(|char| char.len_utf16() > 1);
             let range = Range::new(position::position(&snapshot.rope, start, encoding), cursor);
             (start, Some(range))
         }
@@ -73,7 +73,7 @@ pub fn inline_items(
     }
 }
 
-/// A menu item, for editors without ghost text: the word before the cursor and what follows it.
+/// Menu items, for editors without ghost text: the word before the cursor and what follows it.
 #[must_use]
 pub fn menu_items(
     completions: &Completions,
@@ -81,7 +81,7 @@ pub fn menu_items(
     encoding: PositionEncoding,
 ) -> CompletionList {
     let line = Line::at(snapshot);
-    let start = line.behind_last(|char| !(char.is_alphanumeric() || char == '_'));
+    let start = line.after_last(|char| !(char.is_alphanumeric() || char == '_'));
     let range = Range::new(
         position::position(&snapshot.rope, start, encoding),
         position::position(&snapshot.rope, snapshot.offset, encoding),
@@ -94,7 +94,7 @@ pub fn menu_items(
             label: first.to_owned(),
             kind: Some(CompletionItemKind::TEXT),
             detail: Some("Interline".to_owned()),
-            // Before all other servers' items, and in their own order.
+            // Before the items of all other servers, and in this order.
             sort_text: Some(format!("\u{1}{index}")),
             filter_text: Some(new_text.trim_start().to_owned()),
             preselect: Some(index == 0),
@@ -104,7 +104,7 @@ pub fn menu_items(
         }
     });
     CompletionList {
-        // What fits depends on every character, and the server knows it at no cost.
+        // What fits changes with every character, and asking again costs little.
         is_incomplete: true,
         items: items.collect(),
     }
@@ -120,11 +120,11 @@ fn accept(id: u64) -> Command {
 
 /// The cursor's line.
 struct Line {
-    /// Where it begins, in bytes.
+    /// The byte offset at which it begins.
     start: usize,
     /// Its text before the cursor.
     prefix: String,
-    /// Whether nothing but whitespace stands behind the cursor.
+    /// Whether there is only whitespace after the cursor.
     suffix_is_blank: bool,
 }
 
@@ -141,8 +141,9 @@ impl Line {
         }
     }
 
-    /// The offset behind the last character before the cursor that is such, or of the line.
-    fn behind_last(&self, is_such: impl Fn(char) -> bool) -> usize {
+    /// The offset after the last character before the cursor for which `is_such` holds, or the start of
+    /// the line.
+    fn after_last(&self, is_such: impl Fn(char) -> bool) -> usize {
         let at = self.prefix.rfind(is_such);
         self.start + at.map_or(0, |at| self.prefix.ceil_char_boundary(at + 1))
     }
@@ -155,7 +156,7 @@ pub struct DidShowCompletionParams {
     pub item: InlineCompletionItem,
 }
 
-/// `textDocument/didPartiallyAcceptCompletion`: the user took the beginning of the item.
+/// `textDocument/didPartiallyAcceptCompletion`: the user accepted the beginning of the item.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DidPartiallyAcceptCompletionParams {
@@ -165,7 +166,7 @@ pub struct DidPartiallyAcceptCompletionParams {
     pub accepted_length: usize,
 }
 
-/// The request an item came from, if it is one of ours.
+/// The request that an item came from, if it is one of ours.
 #[must_use]
 pub fn request_id(item: &InlineCompletionItem) -> Option<u64> {
     let command = item
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The range as `line:character-line:character` and the text.
+    /// The range as `line:character-line:character`, and the text.
     fn inline(text: &str, completion: &str) -> (String, String) {
         let list = inline_items(
             &completions(&[completion]),
@@ -232,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn ghost_text_at_a_lines_end_takes_the_line() {
+    fn ghost_text_at_the_end_of_a_line_replaces_the_line() {
         assert_eq!(inline("a\n  éb$0\nc", " = 1"), pair("1:0-1:4", "  éb = 1"));
         assert_eq!(inline("a\n  😀b$0\nc", " = 1"), pair("1:4-1:5", "b = 1"));
         assert_eq!(inline("a$0", "b"), pair("0:0-0:1", "ab"));
     }
 
     #[test]
-    fn ghost_text_before_other_text_takes_nothing() {
+    fn ghost_text_before_other_text_replaces_nothing() {
         assert_eq!(inline("f($0)\n", "x"), pair("0:2-0:2", "x"));
     }
 
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn ghost_text_goes_on_from_the_menus_item() {
+    fn ghost_text_continues_the_selected_menu_item() {
         let replaced = Range::new(Position::new(0, 4), Position::new(0, 6));
         let list = inline_items(
             &completions(&["(x)"]),
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_menu_item_takes_the_word_before_the_cursor() {
+    fn a_menu_item_replaces_the_word_before_the_cursor() {
         let list = menu_items(
             &completions(&["(a)\nb", "(c)"]),
             &snapshot("é = prin$0"),

@@ -1,33 +1,33 @@
-//! What can be made of a message that is no JSON.
+//! Repairs messages that are not valid JSON, or reads what can be read of them.
 
 use serde_json::Value;
 
-/// Chars that stand for what no string can hold. The message has none of them.
+/// Chars that stand for what a string cannot hold. The original message contains none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     /// Before a char that stands for half a surrogate pair.
     half: char,
-    /// In place of bytes that are no text.
+    /// In place of bytes that are not UTF-8.
     damage: char,
 }
 
-/// What stands in a string for what is not to be had.
+/// The char in place of text that is lost.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// The private char that stands for the first half of a surrogate pair, U+D800.
+/// The private-use char that stands for the first surrogate, U+D800.
 const FIRST_HALF: u32 = 0xe000;
 
-/// A string as it came.
+/// What the marks in a string stood for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Marked {
-    /// Halves of surrogate pairs, where U+FFFD stands now: byte offset and unit.
+    /// Halves of surrogate pairs that are now U+FFFD: byte offset and UTF-16 unit.
     pub halves: Vec<(usize, u16)>,
     /// Whether a part of the text is lost.
     pub is_damaged: bool,
 }
 
 impl Marks {
-    /// Puts U+FFFD in place of the marks in a string, and answers what they stood for.
+    /// Replaces the marks in a string by U+FFFD, and returns what they stood for.
     #[must_use]
     pub fn remove(self, text: &mut String) -> Marked {
         let mut marked = Marked::default();
@@ -55,9 +55,9 @@ impl Marks {
     }
 }
 
-/// Makes JSON of a message that is nearly so: in its strings there may be halves of surrogate pairs,
-/// escaped or as bytes, bytes that are no UTF-8, and control characters. Nothing if there is no char
-/// left to mark them with.
+/// Repairs a message that is nearly JSON: its strings may contain halves of surrogate pairs, escaped
+/// or as bytes, bytes that are not UTF-8, and control characters. `None` if no char is left to mark
+/// them with.
 #[must_use]
 pub fn repair(body: &[u8]) -> Option<(Vec<u8>, Marks)> {
     let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|mark| !has(body, *mark));
@@ -108,7 +108,7 @@ pub fn repair(body: &[u8]) -> Option<(Vec<u8>, Marks)> {
             0..0x80 => repaired.push(byte),
             0x80.. => match (encoded_unit(rest), first_char(rest)) {
                 (Some(unit), _) => match rest.get(3..).and_then(encoded_unit) {
-                    // Each half encoded for itself, as in CESU-8.
+                    // Each half is encoded on its own, as in CESU-8.
                     Some(low @ 0xdc00..) if unit < 0xdc00 => {
                         used = 6;
                         let mut pair = char::decode_utf16([unit, low]);
@@ -131,7 +131,7 @@ pub fn repair(body: &[u8]) -> Option<(Vec<u8>, Marks)> {
     Some((repaired, marks))
 }
 
-/// Whether a char stands in the message, as itself or escaped.
+/// Whether the message contains a char, as itself or escaped.
 fn has(body: &[u8], char: char) -> bool {
     let escaped = format!("\\u{:04x}", u32::from(char));
     let mut bytes = [0; 4];
@@ -143,7 +143,7 @@ fn has(body: &[u8], char: char) -> bool {
     holds(bytes) || holds(escaped.as_bytes())
 }
 
-/// The unit of an escape like `\ud83d` at the beginning.
+/// The UTF-16 unit of an escape like `\ud83d` at the beginning.
 fn escaped_unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.get(..6)?.strip_prefix(b"\\u")?;
     let digits = std::str::from_utf8(digits).ok()?;
@@ -151,7 +151,7 @@ fn escaped_unit(bytes: &[u8]) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
-/// The half of a surrogate pair that is encoded as if it were a char.
+/// The half of a surrogate pair at the beginning that is encoded as if it were a char.
 fn encoded_unit(bytes: &[u8]) -> Option<u16> {
     match *bytes {
         [0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf, ..] => {
@@ -174,9 +174,9 @@ fn first_char(bytes: &[u8]) -> Option<char> {
 /// What a message is about, as far as it can be read.
 #[derive(Debug, Default, PartialEq)]
 pub struct Gist {
-    /// The request's number, or that of the request it answers.
+    /// The id of the request, or of the request it answers.
     pub id: Option<Value>,
-    /// What is asked for, or told.
+    /// The method of a request or notification.
     pub method: Option<String>,
     /// The document it is about.
     pub uri: Option<String>,
@@ -184,11 +184,11 @@ pub struct Gist {
     pub is_answer: bool,
 }
 
-/// Reads what can be read of a message that is no JSON, for example because it is cut off.
+/// Reads what can be read of a message that is not JSON, for example because it is cut off.
 #[must_use]
 pub fn gist(body: &[u8]) -> Gist {
     let mut gist = Gist::default();
-    // The key whose value is being read in each object around, and nothing for an array.
+    // For each enclosing object, the key whose value is being read; `None` for an array.
     let mut around: Vec<Option<String>> = Vec::new();
     let mut is_key = true;
     let mut at = body
@@ -302,7 +302,7 @@ mod tests {
             "\u{fffd}\u{fffd}",
             &[(0, 0xd800), (3, 0xdbff)],
         );
-        // What is used as a mark elsewhere is not used as one here.
+        // Chars that the message contains do not become marks.
         escaped(
             "\"\u{fdd0}\\ufdd1\\uFDD2\\ud83d\"",
             "\u{fdd0}\u{fdd1}\u{fdd2}\u{fffd}",

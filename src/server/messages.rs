@@ -1,10 +1,10 @@
-//! What stands between the client and tower-lsp.
+//! The layer between the client and tower-lsp.
 //!
 //! tower-lsp ends the connection at the first message it cannot parse (its reader gives up after an
-//! error), and a body that is not UTF-8 it would parse forever. One bad message is no reason to leave
+//! error), and it would parse a body that is not UTF-8 forever. One bad message is no reason to leave
 //! the user without completions, so each message is read here first: [`framing`] finds it in the
-//! stream, [`malformed`](super::malformed) makes JSON of it, and [`tidy`](super::tidy) makes of it
-//! what tower-lsp takes. What is skipped is logged, and answered if it is a request.
+//! stream, [`malformed`](super::malformed) repairs its JSON, and [`tidy`](super::tidy) turns it into
+//! what tower-lsp accepts. A skipped message is logged, and answered if it is a request.
 
 use std::future::Future;
 use std::io;
@@ -20,23 +20,23 @@ use super::framing::{self, Frame, FrameReader, FramingError, begins_header, whol
 use super::malformed;
 use super::tidy::{Names, Tidy, To};
 
-/// Bytes between tower-lsp and here.
+/// The size of each pipe between here and tower-lsp, in bytes.
 const PIPE: usize = 1 << 16;
 
-/// Answers that wait to be written. Beyond that no more messages are read.
+/// How many answers may wait to be written. While there are more, no messages are read.
 const ANSWERS: usize = 64;
 
 /// The server's two ends of a connection.
 #[derive(Debug)]
 pub struct Ends {
-    /// What the client says.
+    /// The client's messages.
     pub input: ReadHalf<SimplexStream>,
-    /// What the client hears.
+    /// The messages to the client.
     pub output: WriteHalf<SimplexStream>,
 }
 
-/// Connects a client to the server. The first future passes on what the client says until its end
-/// closes, the second one what it hears until the server's end closes.
+/// Connects a client to the server. The first future passes on the client's messages until its end
+/// closes, the second one the server's until the server's end closes.
 pub fn connect<I, O>(
     input: I,
     output: O,
@@ -69,9 +69,11 @@ where
     (ends, incoming.pass(), outgoing)
 }
 
-/// Nothing but `exit` and answers may come between `initialize` and its answer: tower-lsp drops it.
+/// Holds back messages between `initialize` and its answer. tower-lsp drops all but `exit` and answers
+/// there.
 #[derive(Debug, Default)]
 struct Handshake {
+    /// The id of an `initialize` that has no answer yet.
     id: Mutex<Option<Value>>,
     is_answered: Notify,
 }
@@ -88,7 +90,7 @@ impl Handshake {
         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
-    /// Sees a message of the server's.
+    /// Looks at a message from the server: the answer to `initialize` ends the wait.
     fn see(&self, message: &Value, id: &Value) {
         if message.get("id") == Some(id) && message.get("method").is_none() {
             self.set(None);
@@ -98,11 +100,11 @@ impl Handshake {
 
     /// Waits until a message may pass.
     async fn wait(&self, message: &Value) {
-        let is_free = match message.get("method").and_then(Value::as_str) {
+        let may_pass = match message.get("method").and_then(Value::as_str) {
             None | Some("exit") => true,
             Some(_) => false,
         };
-        if is_free {
+        if may_pass {
             return;
         }
         loop {
@@ -142,24 +144,24 @@ impl<I: AsyncRead + Unpin> Incoming<I> {
                     }
                     To::Client(message) => {
                         let body = message.to_string().into_bytes();
-                        // Nobody is left to hear it where this fails.
+                        // If this fails, the client is gone.
                         let _ = self.answer.send(body).await;
                     }
                 }
             }
         }
-        // The half of a pipe within the process says nothing of its end when it is dropped.
+        // Dropping one half of an in-process pipe does not close it for the other half.
         Ok(self.to_server.shutdown().await?)
     }
 
-    /// Reads a message, and where its length was wrong, finds its end.
+    /// Reads a message. If its length was wrong, finds its end.
     async fn read(&mut self, mut body: Vec<u8>) -> Result<Vec<To>, FramingError> {
         let mut read = serde_json::from_slice::<Value>(&body);
         while let Err(error) = &read {
             if !error.is_eof() || !self.reader.append(&mut body).await? {
                 break;
             }
-            // Nothing else can be the end of it.
+            // A message cannot end in anything else.
             if body.trim_ascii_end().ends_with(b"}") {
                 read = serde_json::from_slice(&body);
             }
@@ -171,7 +173,7 @@ impl<I: AsyncRead + Unpin> Incoming<I> {
         if let Some(end) = whole_value(&body) {
             let rest = body.split_off(end);
             if begins_header(rest.trim_ascii_start()) {
-                tracing::debug!("the length of a message was too long");
+                tracing::debug!("the length of a message was too large");
             }
             self.reader.unread(rest);
             if let Ok(message) = serde_json::from_slice(&body) {
@@ -202,13 +204,13 @@ async fn outgoing<O: AsyncWrite>(
         tokio::select! {
             frame = reader.next() => match frame.map_err(io::Error::from)? {
                 Some(Frame::Message(mut body)) => {
-                    let begun = handshake.id();
-                    if begun.is_some() || !names.is_empty() {
+                    let initializing = handshake.id();
+                    if initializing.is_some() || !names.is_empty() {
                         let mut message: Value = serde_json::from_slice(&body)?;
                         names.restore(&mut message);
                         body = serde_json::to_vec(&message)?;
                         framing::write(&mut output, &body).await?;
-                        if let Some(id) = begun {
+                        if let Some(id) = initializing {
                             handshake.see(&message, &id);
                         }
                     } else {
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
     use crate::server::framing::frame;
 
-    /// What the server and the client get of the client's bytes.
+    /// The messages that the server and the client receive for the client's bytes.
     async fn pass(input: &[u8]) -> (Vec<Value>, Vec<Value>) {
         let mut output = Vec::new();
         let (mut ends, incoming, outgoing) = connect(input, &mut output);
@@ -272,19 +274,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_pass() {
+    async fn messages_are_passed_on() {
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": null});
         let input = [framed(&good()), framed(&answer)].concat();
         assert_eq!(pass(&input).await, (vec![good(), answer], vec![]));
     }
 
-    /// The stream is broken at a message, and the next one arrives all the same.
+    /// The stream is broken at one message, and the next one arrives nevertheless.
     #[tokio::test(start_paused = true)]
-    async fn a_broken_stream_is_mended() {
+    async fn a_broken_stream_is_repaired() {
         let message = good().to_string();
         let next = json!({"jsonrpc": "2.0", "id": 8, "method": "shutdown"});
         let with_length = |length: usize| format!("Content-Length: {length}\r\n\r\n{message}");
-        // As a client that counts chars says it.
+        // A client that counts chars instead of bytes.
         let long = json!({"jsonrpc": "2.0", "id": 7, "method": "x", "params": "é漢😀"}).to_string();
         let chars = long.chars().count();
         for (broken, expected) in [
@@ -312,8 +314,8 @@ mod tests {
         }
     }
 
-    /// Nobody waits forever for what follows: neither we for the rest of a message, nor the client
-    /// for the answer.
+    /// Neither side waits forever: not the server for the rest of a message, nor the client for the
+    /// answer.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_waits_for_the_answer_gets_it() {
         for wrong in [-3, 3, 400] {
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_that_cannot_be_is_an_error() {
+    async fn an_impossible_length_is_an_error() {
         for length in ["99999999999", "-1", "x", ""] {
             let input = format!("Content-Length: {length}\r\n\r\n{}", good());
             let (_ends, incoming, _) = connect(input.as_bytes(), tokio::io::sink());
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_skipped_is_answered() {
+    async fn a_skipped_request_is_answered() {
         #[track_caller]
         fn check((heard, answers): (Vec<Value>, Vec<Value>), id: Value, why: &str) {
             assert_eq!(heard, [good()]);
@@ -369,7 +371,7 @@ mod tests {
         let bad = after(br#"{"id":3,"method":"a"}"#);
         check(pass(&bad).await, json!(3), "no header");
         let bad = framed(r#"{"id":4,"method":5}"#);
-        check(pass(&bad).await, json!(4), "the method 5 is no name");
+        check(pass(&bad).await, json!(4), "the method 5 is not a string");
         let bad = framed(r#"{"id":[1],"method":"a"}"#);
         check(pass(&bad).await, json!([1]), "neither a whole number");
         let bad = framed(r#"{"id":1.5,"method":"a"}"#);
@@ -377,7 +379,7 @@ mod tests {
         let bad = framed(r#"{"id":9}"#);
         check(pass(&bad).await, json!(9), "there is no method");
 
-        // Of what has no number, there is only the log.
+        // Without an id there is no answer, only a log message.
         for bad in [
             r#"{"oops": "#,
             "",
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn invalid_utf8_in_a_member_that_nobody_reads_does_not_matter() {
+    async fn invalid_utf8_in_an_unused_member_does_not_matter() {
         let body = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\",\"x\":\"\xff\xed\xa0\xbd\"}";
         let (heard, answers) = pass(&frame(body)).await;
         assert_eq!(heard[0]["method"], "a");

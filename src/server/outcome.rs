@@ -1,4 +1,4 @@
-//! A task's document going in, and what comes of it going out.
+//! The edges of a task: its source from a document, and its outcome as an answer or an edit.
 
 use ropey::Rope;
 use serde_json::{Value, json};
@@ -14,17 +14,17 @@ use crate::text::document::Snapshot;
 use crate::text::language::Language;
 use crate::text::position::{self, PositionEncoding};
 
-/// Programs that are drawn to solve a problem.
+/// How many programs are generated to solve a problem.
 const DRAWS: usize = 20;
 
-/// Texts above this, in bytes, are too large for any task.
-const MOST: usize = 1 << 20;
+/// The largest text that a task accepts, in bytes.
+const MAX_BYTES: usize = 1 << 20;
 
-/// What a task is about: the snapshot with line ends `\n`, which moves no position.
+/// What a task is about: the snapshot with `\n` as its line ends, which moves no position.
 ///
 /// # Errors
 ///
-/// When its language is not one that tasks know, or it is too large.
+/// When no task knows its language, or it is too large.
 pub fn source(
     kind: &TaskKind,
     arguments: &TaskArguments,
@@ -38,9 +38,9 @@ pub fn source(
         _ => of_document.map_err(|error| error.to_string())?,
     };
     let length = snapshot.rope.len_bytes();
-    if length > MOST {
+    if length > MAX_BYTES {
         return Err(format!(
-            "the file has {length} bytes; a task takes {MOST} at most"
+            "the file has {length} bytes; a task accepts at most {MAX_BYTES}"
         ));
     }
     let range = arguments.range;
@@ -89,7 +89,7 @@ pub fn task(
     }
 }
 
-/// What the command answers: the new text, if there is one, and what the user should know.
+/// The command's result: the new text, if there is one, and what the user should know.
 #[must_use]
 pub fn answer(outcome: &Outcome) -> Value {
     let Outcome {
@@ -113,8 +113,8 @@ pub fn answer(outcome: &Outcome) -> Value {
     }
 }
 
-/// The change of the snapshot's document that the task wants, if it wants one. The client refuses it
-/// if the document has moved on.
+/// The task's edit of the snapshot's document, if it has one. The client rejects it if the document
+/// has changed since.
 #[must_use]
 pub fn edit(
     outcome: &Outcome,

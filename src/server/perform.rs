@@ -1,5 +1,5 @@
-//! A task's command: the work on a thread of its own, its progress, and the end that the user or the
-//! client puts to it.
+//! Runs a task's command: the work on its own thread, its progress, and its cancellation by the user or
+//! the client.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +26,10 @@ use crate::tasks::Progress;
 use crate::tasks::desk::{Desk, HEARD};
 use crate::text::language::Language;
 
-/// More tasks than this do not wait: edits and cancels need their places among the handlers.
-const MOST_TASKS: usize = 32;
+/// The most tasks at once: edits and cancels need room among the handlers.
+const MAX_TASKS: usize = 32;
 
-/// `$/progress`, whatever goes on.
+/// `$/progress`, with any value.
 enum ProgressNotification {}
 
 impl Notification for ProgressNotification {
@@ -41,11 +41,11 @@ impl Notification for ProgressNotification {
 #[derive(Deserialize, Serialize)]
 struct ProgressParams {
     token: ProgressToken,
-    /// A `WorkDoneProgress`, or a part of a text.
+    /// A `WorkDoneProgress`, or a piece of a text.
     value: Value,
 }
 
-/// The tasks at work, and where the client is told of them.
+/// The tasks in progress, and the tokens under which the client hears of them.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     count: AtomicU64,
@@ -64,10 +64,10 @@ impl Running {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a task that begins, or nothing if there are too many already.
+    /// Registers a task. `None` if there are too many already.
     fn begin(self: &Arc<Self>, cancel: &Cancel) -> Option<Place> {
         let mut tasks = self.lock();
-        if tasks.len() >= MOST_TASKS {
+        if tasks.len() >= MAX_TASKS {
             return None;
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
@@ -82,8 +82,8 @@ impl Running {
         })
     }
 
-    /// Notes where the client is told of a task.
-    fn show(&self, number: u64, token: Option<ProgressToken>) {
+    /// Sets the token under which the client hears of a task.
+    fn set_token(&self, number: u64, token: Option<ProgressToken>) {
         for task in &mut *self.lock() {
             if task.number == number {
                 task.token.clone_from(&token);
@@ -91,7 +91,7 @@ impl Running {
         }
     }
 
-    /// Ends all tasks: what they were begun with does not hold any more.
+    /// Cancels all tasks: the settings they began with are no longer in force.
     pub(super) fn cancel_all(&self) {
         for task in &*self.lock() {
             task.cancel.cancel();
@@ -99,7 +99,7 @@ impl Running {
     }
 }
 
-/// A task's place among those at work, until it ends.
+/// A task's place among those in progress, until it ends.
 struct Place {
     running: Arc<Running>,
     number: u64,
@@ -113,19 +113,19 @@ impl Drop for Place {
     }
 }
 
-/// Tells how a task goes, and at last that it has ended, also when its handler is dropped.
-struct Told {
+/// Reports a task's progress and, when dropped, its end, even if its handler is dropped.
+struct Reporter {
     client: Client,
     token: Option<ProgressToken>,
 }
 
-impl Told {
+impl Reporter {
     async fn report(&self, value: Value) {
         report(&self.client, self.token.clone(), value).await;
     }
 }
 
-impl Drop for Told {
+impl Drop for Reporter {
     fn drop(&mut self) {
         let Some(token) = self.token.take() else {
             return;
@@ -135,7 +135,7 @@ impl Drop for Told {
     }
 }
 
-/// Sends `value` to whoever listens at `token`, if anybody does.
+/// Sends `value` under `token`, if there is one.
 async fn report(client: &Client, token: Option<ProgressToken>, value: Value) {
     if let Some(token) = token {
         let params = ProgressParams { token, value };
@@ -145,15 +145,15 @@ async fn report(client: &Client, token: Option<ProgressToken>, value: Value) {
     }
 }
 
-/// What the thread tells while it is at work.
-enum News {
+/// What the thread sends while it works.
+enum Update {
     Text(String),
     /// A `WorkDoneProgressReport`.
     Report(Value),
 }
 
 impl Server {
-    /// Performs the task, applies its edit, and answers with what the user should know.
+    /// Performs the task, applies its edit, and returns the command's result.
     pub(super) async fn perform(
         &self,
         kind: TaskKind,
@@ -184,19 +184,19 @@ impl Server {
         let cancel = Cancel::default();
         let place = self.running.begin(&cancel).ok_or_else(|| {
             failed(format!(
-                "{MOST_TASKS} tasks are waiting already; let some end, or cancel them"
+                "{MAX_TASKS} tasks are already in progress; let some end, or cancel them"
             ))
         })?;
         if matches!(kind, TaskKind::Solve(_)) && !self.may_run().await? {
             return Ok(None);
         }
-        // What is no file here (`vscode-remote:`) has no folder here to learn from.
+        // A document that is not a local file (`vscode-remote:`) has no local folder with examples.
         let file = snapshot.uri.starts_with("file:").then_some(path);
         let workspace = file.as_deref().and_then(|file| session.workspace_of(file));
 
         let guard = cancel.on_drop();
-        let progress = self.tell(token, task.name(), &place).await;
-        let (news, mut told) = unbounded_channel();
+        let progress = self.begin_progress(token, task.name(), &place).await;
+        let (sender, mut updates) = unbounded_channel();
         let engine = settings.engine.clone();
         let mut state = engine.state();
         let (thread_task, thread_source) = (task.clone(), source.clone());
@@ -209,7 +209,7 @@ impl Server {
                         Err(_) => return Err(failed("the engine has ended".to_owned())),
                     }
                 }
-                // Loading may take minutes, where the runtime is fetched.
+                // Loading may take minutes if the runtime is downloaded.
                 () = tokio::time::sleep(HEARD) => if cancel.is_cancelled() {
                     return Err(Error::request_cancelled());
                 },
@@ -224,17 +224,17 @@ impl Server {
                 &settings.exclusion,
             )?;
             let mut observer = |progress: Progress<'_>| {
-                let told = match progress {
-                    Progress::Text(text) => News::Text(text.to_owned()),
+                let update = match progress {
+                    Progress::Text(text) => Update::Text(text.to_owned()),
                     Progress::Done { done, all, message } => {
                         let percentage = 100 * done / all.max(1);
-                        News::Report(
+                        Update::Report(
                             json!({ "kind": "report", "percentage": percentage, "message": message }),
                         )
                     }
                 };
-                // Whoever asked may be gone.
-                let _ = news.send(told);
+                // The handler may have been dropped.
+                let _ = sender.send(update);
             };
             let mut desk = Desk {
                 engine: &engine,
@@ -245,14 +245,14 @@ impl Server {
             };
             thread_task.perform(&mut desk, &thread_source)
         });
-        // It ends with the thread, which has the other end.
-        while let Some(news) = told.recv().await {
-            match news {
-                News::Text(text) => {
+        // This ends with the thread, which owns the sender.
+        while let Some(update) = updates.recv().await {
+            match update {
+                Update::Text(text) => {
                     let token = arguments.partial_result_token.clone();
                     report(&self.client, token, text.into()).await;
                 }
-                News::Report(value) => progress.report(value).await,
+                Update::Report(value) => progress.report(value).await,
             }
         }
         let outcome = work.await;
@@ -267,15 +267,13 @@ impl Server {
             // Law (no stale item).
             if self.documents.revision(&snapshot.uri) != Some(snapshot.revision) {
                 return Err(failed(
-                    "the document has changed meanwhile, and nothing was done".to_owned(),
+                    "the document changed meanwhile, and nothing was done".to_owned(),
                 ));
             }
             let applied = self.client.apply_edit(edit).await?;
             if !applied.applied {
                 let why = applied.failure_reason.unwrap_or_default();
-                return Err(failed(format!(
-                    "the editor does not take the change: {why}"
-                )));
+                return Err(failed(format!("the editor rejected the change: {why}")));
             }
         }
         Ok(Some(outcome::answer(&outcome)))
@@ -288,7 +286,7 @@ impl Server {
             properties: HashMap::new(),
         };
         let question = "Interline: run programs that the model writes, in a sandbox without network, \
-            home and files?";
+            home folder or files?";
         let answer = self
             .client
             .show_message_request(MessageType::INFO, question, Some(vec![run.clone()]))
@@ -296,30 +294,35 @@ impl Server {
         Ok(answer.is_some_and(|answer| answer.title == run.title))
     }
 
-    /// Begins to tell how it goes, where the client asked for it or can be asked.
-    async fn tell(&self, token: Option<ProgressToken>, title: &str, place: &Place) -> Told {
-        let mut told = Told {
+    /// Begins to report progress, if the client asked for it or can be asked to show it.
+    async fn begin_progress(
+        &self,
+        token: Option<ProgressToken>,
+        title: &str,
+        place: &Place,
+    ) -> Reporter {
+        let mut reporter = Reporter {
             client: self.client.clone(),
             token,
         };
-        if told.token.is_none()
+        if reporter.token.is_none()
             && self
                 .session()
                 .is_ok_and(|session| session.work_done_progress)
         {
             let token = ProgressToken::String(format!("interline/{}", place.number));
             let created = self.client.create_work_done_progress(token.clone()).await;
-            told.token = created.is_ok().then_some(token);
+            reporter.token = created.is_ok().then_some(token);
         }
-        self.running.show(place.number, told.token.clone());
+        self.running.set_token(place.number, reporter.token.clone());
         let title = format!("Interline: {title}");
         let begin =
             json!({ "kind": "begin", "title": title, "cancellable": true, "percentage": 0 });
-        told.report(begin).await;
-        told
+        reporter.report(begin).await;
+        reporter
     }
 
-    /// `window/workDoneProgress/cancel`: the user ends a task.
+    /// `window/workDoneProgress/cancel`: the user cancels a task.
     pub(super) async fn cancel_progress(&self, params: WorkDoneProgressCancelParams) {
         for task in &*self.running.lock() {
             if task.token.as_ref() == Some(&params.token) {
@@ -328,8 +331,8 @@ impl Server {
         }
     }
 
-    /// What can be done with a selection or a diagnostic. Where the cursor only passes, nothing is
-    /// offered: a light bulb at each word is in the way.
+    /// The code actions for a selection or a diagnostic. Where the cursor merely passes, nothing is
+    /// offered: a light bulb at every word would be in the way.
     pub(super) fn actions(&self, params: &CodeActionParams) -> Result<CodeActionResponse> {
         let session = self.session()?;
         let uri = &params.text_document.uri;
@@ -352,7 +355,7 @@ impl Server {
     }
 }
 
-/// `RequestFailed`: the request was right, and what it asks for cannot be done.
+/// `RequestFailed`: the request was valid, but cannot be carried out.
 fn failed(problem: String) -> Error {
     Error {
         code: ErrorCode::ServerError(-32803),
@@ -374,7 +377,7 @@ mod tests {
     const FUNCTION: &str = "def area(width, height):$0\n    return width * height\n";
 
     impl TestServer {
-        /// Asks for a task about line `line`, and answers the request's id.
+        /// Requests a task for line `line`, and returns the request's id.
         async fn task(&mut self, command: &str, line: u32, more: Value) -> i64 {
             let place = json!({ "line": line, "character": 0 });
             let mut arguments = vec![json!({
@@ -393,7 +396,7 @@ mod tests {
                 .unwrap()
         }
 
-        /// Waits for a request of the server and answers it.
+        /// Waits for a request from the server, answers it, and returns its parameters.
         async fn reply(&mut self, method: &str, result: Value) -> Value {
             let request = loop {
                 let message = self.client.receive().await.unwrap();
@@ -414,13 +417,14 @@ mod tests {
             request["params"].clone()
         }
 
-        /// What was told under a token until now.
-        fn told(&self, token: &str) -> Vec<Value> {
+        /// The progress reported under a token so far.
+        fn progress(&self, token: &str) -> Vec<Value> {
             let notifications = self.client.notifications.iter();
-            let told = notifications.filter(|message| {
+            let reported = notifications.filter(|message| {
                 message["method"] == "$/progress" && message["params"]["token"] == token
             });
-            told.map(|message| message["params"]["value"].clone())
+            reported
+                .map(|message| message["params"]["value"].clone())
                 .collect()
         }
     }
@@ -435,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_comment_is_an_edit_of_this_version() {
+    async fn a_comment_becomes_an_edit_of_this_version() {
         let mut server = TestServer::start(" the area.\nx").await;
         server.open(&FUNCTION.replace('\n', "\r\n")).await;
         let id = server.task("interline.document", 1, Value::Null).await;
@@ -492,13 +496,13 @@ mod tests {
         let refused = json!({ "applied": false, "failureReason": "read only" });
         server.reply("workspace/applyEdit", refused).await;
         let answer = server.client.answer(id).await.unwrap();
-        let message = "the editor does not take the change: read only";
+        let message = "the editor rejected the change: read only";
         assert_eq!(answer["error"]["message"], message);
         server.end().await;
     }
 
     #[tokio::test]
-    async fn a_document_opened_again_does_not_get_the_old_edit() {
+    async fn a_reopened_document_does_not_get_the_old_edit() {
         let (engine, gate) = gated(" the area.\nx").await;
         let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
         server.open(FUNCTION).await;
@@ -509,13 +513,13 @@ mod tests {
         server.command(WHY, json!([])).await;
         drop(gate);
         let answer = server.client.answer(id).await.unwrap();
-        let message = "the document has changed meanwhile, and nothing was done";
+        let message = "the document changed meanwhile, and nothing was done";
         assert_eq!(answer["error"]["message"], message);
         server.end().await;
     }
 
     #[tokio::test]
-    async fn a_text_is_told_in_parts_and_answered_whole() {
+    async fn a_text_is_streamed_in_pieces_and_returned_whole() {
         let mut server = TestServer::start("It multiplies.").await;
         server.open(FUNCTION).await;
         let id = server.task("interline.explain", 0, Value::Null).await;
@@ -529,20 +533,20 @@ mod tests {
               "text": "It multiplies.\n"
             }"##]]
         .assert_eq(&serde_json::to_string_pretty(&answer["result"]).unwrap());
-        let parts = server.told("part");
+        let parts = server.progress("part");
         let parts: String = parts.iter().filter_map(Value::as_str).collect();
         assert!(
             "It multiplies.".starts_with(&parts) && parts.len() > 4,
             "{parts}"
         );
-        let begin = &server.told("work")[0];
+        let begin = &server.progress("work")[0];
         assert_eq!(begin["kind"], "begin");
         assert_eq!(begin["title"], "Interline: explain");
         server.end().await;
     }
 
     #[tokio::test]
-    async fn the_user_can_end_a_task() {
+    async fn the_user_can_cancel_a_task() {
         for cancel in ["window/workDoneProgress/cancel", "$/cancelRequest"] {
             let (engine, gate) = gated(&"a b ".repeat(100)).await;
             let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
@@ -566,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_named() {
+    async fn an_error_names_the_problem() {
         let none = || Value::Null;
         let words = |word: &str| json!({ "words": [word] });
         check_error(FUNCTION, "interline.translate", words("cobol"), expect![[r#"interline.translate takes {uri, range} and a language: the language "cobol" is not known; known are Python, JavaScript, TypeScript, Rust, Go, Java, C, C++, C#, Ruby"#]]).await;
@@ -611,21 +615,21 @@ mod tests {
         check_error(&long, "interline.explain", none(), expect!["the text is too long for the model: 7024 tokens with its prompt, and 1648 fit beside the answer; select less"]).await;
     }
 
-    /// More tasks than may wait: the last is refused, and edits and cancels go on.
+    /// With one task too many, the last is refused, and edits and cancels still work.
     #[tokio::test]
-    async fn tasks_beyond_a_bound_are_refused() {
+    async fn tasks_beyond_the_limit_are_refused() {
         let (engine, gate) = gated("It multiplies.").await;
         let mut server = TestServer::start_with(engine, json!({ "capabilities": {} })).await;
         server.open(FUNCTION).await;
         let mut ids = Vec::new();
-        for _ in 0..=MOST_TASKS {
+        for _ in 0..=MAX_TASKS {
             ids.push(server.task("interline.explain", 0, Value::Null).await);
         }
         let refused = ids.pop().unwrap();
         let answer = server.client.answer(refused).await.unwrap();
         assert_eq!(
             answer["error"]["message"],
-            "32 tasks are waiting already; let some end, or cancel them"
+            "32 tasks are already in progress; let some end, or cancel them"
         );
         server.type_text("x").await;
         server.command(WHY, json!([])).await;
@@ -638,7 +642,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_has_examples_however_it_is_named() {
+    async fn examples_are_found_however_the_client_names_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let examples = folder.path().join(".interline/examples/explain");
         std::fs::create_dir_all(&examples).unwrap();
@@ -681,7 +685,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_run_without_a_yes() {
+    async fn nothing_runs_without_consent() {
         let mut server = TestServer::start("").await;
         server.open(FUNCTION).await;
         let id = server.task("interline.solve", 0, Value::Null).await;

@@ -1,4 +1,4 @@
-//! What the user can set, and what the rooms below are handed of it: plain values.
+//! What the user can set, and the plain values that the rooms below get from it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,19 +12,18 @@ use crate::runtime::{Provider, RuntimeOptions};
 use crate::suggest;
 use crate::text::exclusion::Exclusion;
 
-/// The settings, all optional: as a client sends them, and as the command line gives them.
+/// The settings, all optional, from a client or the command line.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Options {
     /// Whether to complete at all. By default, yes.
     pub enabled: Option<bool>,
-    /// Languages, by the editor's identifier (`markdown`), in which not to complete. By default,
-    /// none.
+    /// Languages in which not to complete, by the editor's identifier (`markdown`). By default, none.
     pub disabled_languages: Option<Vec<String>>,
-    /// Globs of files that are never shown to the model, beside those that hold secrets: one without
-    /// a slash is for file names (`*.min.js`), one with a slash for whole paths. By default, none.
+    /// Globs of files that are never shown to the model, in addition to those that hold secrets. One
+    /// without a slash matches file names (`*.min.js`), one with a slash whole paths. By default, none.
     pub excluded_files: Option<Vec<String>>,
-    /// The folder of the model. By default, the one that comes with Interline.
+    /// The model folder. By default, the one that comes with Interline.
     pub model: Option<PathBuf>,
     /// See [`RuntimeOptions::library`].
     pub runtime: Option<PathBuf>,
@@ -34,26 +33,26 @@ pub struct Options {
     pub offline: Option<bool>,
     /// The longest completion, in tokens. By default, 64; an invoked one may be twice as long.
     pub max_new_tokens: Option<usize>,
-    /// How long the model may write an automatic completion, in milliseconds, after it has read the
-    /// text. By default, as long as it takes for a line on this machine: 400 to 1,500.
+    /// How long the model may write an automatic completion after it has read the text, in
+    /// milliseconds. By default, as long as a line takes on this machine: 400 to 1,500.
     pub time_limit_ms: Option<u64>,
 }
 
 /// What an engine is started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// The folder of the model; `None` for the one that comes with Interline.
+    /// The model folder; `None` for the one that comes with Interline.
     pub model: Option<PathBuf>,
     /// Where ONNX Runtime comes from and what it runs on.
     pub runtime: RuntimeOptions,
 }
 
 impl Options {
-    /// Reads the options that hold after all that was sent.
+    /// Reads the options from the settings sent so far.
     ///
     /// # Errors
     ///
-    /// When a setting is of the wrong type; the text names it.
+    /// When a setting has the wrong type; the text names it.
     fn from_map(map: &Map<String, Value>) -> Result<Self, String> {
         let mut options = Self::default();
         for (name, value) in map {
@@ -65,7 +64,7 @@ impl Options {
         Ok(options)
     }
 
-    /// These options, and where they say nothing, the others.
+    /// These options, with the others where these are not set.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {
@@ -98,13 +97,13 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// When a pattern is no glob; the text names it.
+    /// When a pattern is not a valid glob; the text names it.
     pub fn exclusion(&self) -> Result<Exclusion, String> {
         Exclusion::new(self.excluded_files.as_deref().unwrap_or_default())
             .map_err(|error| format!("in the setting `excludedFiles`: {error}"))
     }
 
-    /// What completions need to know, over the engine that these options lead to.
+    /// The settings of completions. `engine` is the one that these options start.
     ///
     /// # Errors
     ///
@@ -122,7 +121,7 @@ impl Options {
     }
 }
 
-/// A path in which `~` is the user's home, for no shell has looked at it.
+/// Expands a leading `~` to the user's home folder, as no shell has done it.
 fn expand_home(path: &Path) -> PathBuf {
     let home = directories::BaseDirs::new();
     match (path.strip_prefix("~"), home) {
@@ -133,16 +132,16 @@ fn expand_home(path: &Path) -> PathBuf {
 
 /// All that a client has sent so far.
 ///
-/// A later value goes over an earlier one, setting by setting, and `null` means the default. What a
-/// message does not mention stays: a restriction is lifted by naming it, never by silence.
+/// A later value replaces an earlier one, setting by setting, and `null` means the default. What a
+/// message does not mention stays: a restriction is lifted by naming it, never by leaving it out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     settings: Map<String, Value>,
-    /// Names that are no settings of ours, as far as the user has been told of them.
+    /// Unknown names that have been reported.
     unknown: Vec<String>,
 }
 
-/// Whose settings a message brings.
+/// Whose settings a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressee {
     /// Ours: `initializationOptions`.
@@ -152,8 +151,8 @@ pub enum Addressee {
 }
 
 impl Sent {
-    /// Takes a client's message: the object of settings itself, or the one under `interline`. Answers
-    /// the names in it that are unknown and were not answered before.
+    /// Merges the settings of a client's message: the object itself, or the one under `interline`.
+    /// Returns the unknown names in it that were not returned before.
     pub fn take(&mut self, message: Value, addressee: Addressee) -> Vec<String> {
         let Value::Object(mut message) = message else {
             return Vec::new();
@@ -162,7 +161,7 @@ impl Sent {
         let settings = match message.remove("interline") {
             Some(Value::Object(section)) => section,
             Some(_) => return Vec::new(),
-            // Other servers' sections.
+            // The sections of other servers.
             None if addressee == Addressee::AnyServer && !message.keys().any(known) => {
                 return Vec::new();
             }
@@ -180,11 +179,11 @@ impl Sent {
         unknown
     }
 
-    /// The options that hold.
+    /// The options now in force.
     ///
     /// # Errors
     ///
-    /// When a setting is of the wrong type; the text names it.
+    /// When a setting has the wrong type; the text names it.
     pub fn options(&self) -> Result<Options, String> {
         Options::from_map(&self.settings)
     }
@@ -203,7 +202,7 @@ const NAMES: [&str; 9] = [
     "timeLimitMs",
 ];
 
-/// Lua and JavaScript write 64 as 64.0 at times.
+/// Lua and JavaScript sometimes write 64 as 64.0.
 fn whole_numbers(value: Value) -> Value {
     let whole = value
         .as_f64()
@@ -220,25 +219,25 @@ mod tests {
 
     use super::*;
 
-    /// The options after these messages, the first of which is `initializationOptions`, and the
+    /// Checks the options after these messages, the first of which is `initializationOptions`, and the
     /// unknown names.
     fn check(messages: &[Value], expected: Value, unknown: &[&str]) {
         let mut sent = Sent::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (number, message) in messages.iter().enumerate() {
             let addressee = match number {
                 0 => Addressee::Us,
                 _ => Addressee::AnyServer,
             };
-            told.extend(sent.take(message.clone(), addressee));
+            reported.extend(sent.take(message.clone(), addressee));
         }
         let expected: Options = serde_json::from_value(expected).unwrap();
         assert_eq!(sent.options(), Ok(expected), "{messages:?}");
-        assert_eq!(told, unknown, "{messages:?}");
+        assert_eq!(reported, unknown, "{messages:?}");
     }
 
     #[test]
-    fn nothing_said_is_the_default() {
+    fn without_settings_the_defaults_apply() {
         for message in [
             json!(null),
             json!({}),
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_come_bare_or_under_our_name() {
+    fn settings_come_bare_or_under_interline() {
         let bare = json!({"maxNewTokens": 8, "provider": "cpu", "model": "m"});
         check(std::slice::from_ref(&bare), bare.clone(), &[]);
         check(&[json!({"interline": bare, "other": 1})], bare.clone(), &[]);
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_mentioned_stays() {
+    fn settings_that_are_not_mentioned_stay() {
         let first = json!({"excludedFiles": ["*.secret.py"], "disabledLanguages": ["markdown"]});
         for silent in [
             json!({}),
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_setting_is_named_once_and_the_rest_holds() {
+    fn an_unknown_setting_is_reported_once_and_the_rest_apply() {
         let message = json!({"telemetry": false, "maxNewTokens": 64.0});
         check(
             &[message.clone(), message],
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tilde_is_the_home() {
+    fn a_tilde_is_the_home_folder() {
         let home = directories::BaseDirs::new()
             .unwrap()
             .home_dir()
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_setting_is_named() {
+    fn an_invalid_setting_is_named() {
         for (message, expected) in [
             (json!({"provider": "tpu"}), "unknown variant `tpu`"),
             (
@@ -376,7 +375,7 @@ mod tests {
                 (name.to_owned(), property["default"].clone())
             })
             .collect();
-        // Which server to start is the extension's own matter.
+        // Which server to start is up to the extension.
         assert_eq!(defaults.remove("serverPath"), Some(json!(null)));
 
         let options = json!(Options::default());

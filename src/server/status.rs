@@ -1,4 +1,4 @@
-//! `didChangeStatus`: whether the server can answer, in the form other completion servers use.
+//! `didChangeStatus`: whether the server can answer, in the form that other completion servers use.
 
 use serde::{Deserialize, Serialize};
 use tower_lsp::ls_types::TextDocumentIdentifier;
@@ -16,18 +16,18 @@ impl Notification for DidChangeStatus {
     const METHOD: &'static str = "didChangeStatus";
 }
 
-/// `textDocument/didFocus`: the user looks at a document, and the status shall be that of it.
+/// `textDocument/didFocus`: the user looks at a document, and the status becomes that document's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DidFocusParams {
-    /// The document; nothing when the user looks at something else.
+    /// The document; `None` when the user looks at something else.
     pub text_document: Option<TextDocumentIdentifier>,
 }
 
-/// What the user should know of the server.
+/// What the user should know about the server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// Whether it is at work on something that the user waits for.
+    /// Whether it is working on something that the user waits for.
     pub busy: bool,
     /// One sentence.
     pub message: String,
@@ -44,7 +44,7 @@ pub enum Kind {
     Error,
     /// There are completions, but something should be done.
     Warning,
-    /// There are no completions in this file, by intention.
+    /// There are intentionally no completions in this file.
     Inactive,
 }
 
@@ -64,7 +64,7 @@ impl From<&EngineState> for Status {
 }
 
 impl Status {
-    /// The status of a file in which nothing is ever shown, if that is why nothing is.
+    /// The status of a file in which nothing is ever shown, if `silence` says that it is one.
     #[must_use]
     pub fn inactive(silence: &Silence) -> Option<Self> {
         match silence {

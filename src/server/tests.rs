@@ -1,7 +1,7 @@
 //! The laws of the server, over a connection in memory and with a scripted model.
 //!
-//! `start` begins a session, `open` opens a document with the cursor at `$0`, `ask` asks for ghost
-//! text there, and `end` shuts down by protocol and fails on an answer nobody waited for.
+//! `start` begins a session, `open` opens a document with the cursor at `$0`, `ask` requests ghost text
+//! there, and `end` shuts down as the protocol asks and fails on an unexpected answer.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -40,9 +40,9 @@ impl TestServer {
         }
     }
 
-    /// A server whose model writes `says` and is ready.
-    pub(super) async fn start(says: &str) -> Self {
-        let (model, scripted) = scripted(says);
+    /// A server whose model is ready and writes `text`.
+    pub(super) async fn start(text: &str) -> Self {
+        let (model, scripted) = scripted(text);
         Self::start_ready(model, &scripted).await
     }
 
@@ -123,11 +123,11 @@ impl TestServer {
     async fn why(&mut self) -> String {
         let records = self.command(WHY, json!([1])).await;
         let message = records[0]["message"].as_str().unwrap().to_owned();
-        // What is in brackets is measured.
+        // The part in brackets holds measurements.
         message.split(" (").next().unwrap().to_owned()
     }
 
-    /// Waits for a notification and takes it.
+    /// Waits for a notification and removes it from those received.
     pub(super) async fn notification(
         &mut self,
         method: &str,
@@ -139,7 +139,7 @@ impl TestServer {
                 return self.client.notifications.remove(index)["params"].take();
             }
             let message = self.client.receive().await.unwrap();
-            assert!(message["method"].is_string(), "nobody waits for {message}");
+            assert!(message["method"].is_string(), "unexpected answer {message}");
             self.client.notifications.push(message);
         }
     }
@@ -152,7 +152,7 @@ impl TestServer {
         self.notify("exit", Value::Null).await;
         assert!(self.server.await.unwrap(), "it was shut down");
         while let Ok(message) = self.client.receive().await {
-            assert!(message["method"].is_string(), "nobody waits for {message}");
+            assert!(message["method"].is_string(), "unexpected answer {message}");
         }
     }
 }
@@ -169,7 +169,7 @@ fn is_empty(answer: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn it_says_what_it_can() {
+async fn it_announces_its_capabilities() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start: StartEngine = Arc::new(|_| Arc::new(Engine::spawn(|_| Err::<Model, _>("no model"))));
@@ -235,7 +235,7 @@ async fn it_says_what_it_can() {
 }
 
 #[tokio::test]
-async fn it_shows_its_text_of_an_open_document() {
+async fn it_returns_its_text_of_an_open_document() {
     let mut server = TestServer::start("").await;
     server.open("a = 1\r\n$0").await;
     server.type_text("é").await;
@@ -283,7 +283,7 @@ async fn ghost_text_is_what_the_model_writes() {
 }
 
 #[tokio::test]
-async fn the_menu_has_it_too() {
+async fn the_completion_menu_has_it_too() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\n$0\n").await;
     let params = server.params(URI);
@@ -299,7 +299,7 @@ async fn the_menu_has_it_too() {
 }
 
 #[tokio::test]
-async fn it_goes_on_from_the_item_selected_in_the_menu() {
+async fn it_continues_the_item_selected_in_the_menu() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\nx$0").await;
     let mut params = server.params(URI);
@@ -329,7 +329,7 @@ async fn typing_through_needs_no_model() {
 
 /// Law (exactly one answer).
 #[tokio::test]
-async fn of_a_burst_only_the_last_has_items() {
+async fn only_the_last_request_of_a_burst_has_items() {
     let (engine, gate) = gated("b = 2").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
@@ -344,7 +344,7 @@ async fn of_a_burst_only_the_last_has_items() {
         ids.push(id);
     }
     server.client.send_raw(&bytes).await.unwrap();
-    // All have arrived when one that is sent after them is answered, while the model stands still.
+    // The model is held. Once a request sent after them is answered, all of them have arrived.
     server.command(WHY, json!([])).await;
     drop(gate);
     let last = ids.pop().unwrap();
@@ -359,9 +359,9 @@ async fn of_a_burst_only_the_last_has_items() {
     server.end().await;
 }
 
-/// Law (cancel reaches the model), and an answer for a request that was cancelled.
+/// Law (cancel reaches the model). A cancelled request is answered too.
 #[tokio::test]
-async fn a_cancelled_request_ends_in_the_model() {
+async fn a_cancelled_request_stops_the_model() {
     let (engine, gate) = gated(&"b = 2 ".repeat(20)).await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
@@ -406,9 +406,9 @@ async fn an_answer_for_an_older_text_is_null() {
     server.end().await;
 }
 
-/// Law (no stale item), where the client counts anew or does not count.
+/// Law (no stale item), when the client restarts its version numbers or does not count.
 #[tokio::test]
-async fn a_version_used_again_does_not_bring_the_old_answer() {
+async fn a_reused_version_does_not_bring_back_the_old_answer() {
     let (engine, gate) = gated("b = 2").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
@@ -433,7 +433,7 @@ async fn a_version_used_again_does_not_bring_the_old_answer() {
 async fn requests_see_the_edits_before_them() {
     let mut server = TestServer::start("b = 2").await;
     server.open("$0a = 1\n").await;
-    // A position behind the text is its end, which is where the item says it belongs.
+    // A position after the end of the text means the end, and the item's range says so.
     let end = json!({"line": 1_000_000, "character": 0});
     for lines in 2..12 {
         let range = json!({"start": server.cursor, "end": server.cursor});
@@ -516,7 +516,7 @@ async fn a_panic_in_the_model_costs_one_answer() {
 
 /// Law (every silence has a reason).
 #[tokio::test]
-async fn what_was_dropped_says_by_which_rule() {
+async fn a_dropped_text_is_recorded_with_the_rule() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\n$0\nb = 2\n").await;
     assert!(is_empty(&server.ask().await));
@@ -557,7 +557,7 @@ async fn secrets_are_not_read() {
 }
 
 #[tokio::test]
-async fn the_status_is_that_of_the_file_the_user_looks_at() {
+async fn the_status_is_that_of_the_focused_file() {
     let mut server = TestServer::start("b = 2").await;
     let secret = "file:///project/.env";
     server.open_as(secret, "a = 1\n$0\n").await;
@@ -597,14 +597,13 @@ async fn settings_change_while_it_runs() {
             .await
             .ends_with("completion is switched off for this language")
     );
-    for (unknown, told) in [("enabledd", true), ("enabledd", false), ("other", true)] {
+    for (unknown, warned) in [("enabledd", true), ("enabledd", false), ("other", true)] {
         server
             .notify(change, configure(json!({unknown: true})))
             .await;
-        if told {
+        if warned {
             let shown = server.notification("window/showMessage", |_| true).await;
-            let message =
-                format!("Interline does not know the setting `{unknown}`, and ignores it");
+            let message = format!("Interline ignores the unknown setting `{unknown}`");
             assert_eq!(shown["message"], message);
         }
     }
@@ -614,7 +613,7 @@ async fn settings_change_while_it_runs() {
     let shown = server.notification("window/showMessage", |_| true).await;
     let message = shown["message"].as_str().unwrap();
     assert!(
-        message.starts_with("Interline keeps its settings: in the setting `enabled`"),
+        message.starts_with("Interline keeps its previous settings: in the setting `enabled`"),
         "{message}"
     );
     // What is not mentioned stays.
@@ -627,7 +626,7 @@ async fn settings_change_while_it_runs() {
     server.end().await;
 }
 
-/// What an answer may show was decided by the settings under which it was asked for.
+/// An answer was made under the settings at the time of its request.
 #[tokio::test]
 async fn an_answer_under_older_settings_is_not_shown() {
     let (engine, gate) = gated("b = 2").await;
@@ -652,7 +651,7 @@ async fn an_answer_under_older_settings_is_not_shown() {
 }
 
 #[tokio::test]
-async fn settings_that_are_wrong_at_the_start_are_refused() {
+async fn invalid_initial_settings_are_refused() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start: StartEngine = Arc::new(|_| unreachable!("the settings are refused first"));
@@ -669,7 +668,7 @@ async fn settings_that_are_wrong_at_the_start_are_refused() {
 }
 
 #[tokio::test]
-async fn what_the_user_took_is_recorded() {
+async fn what_the_user_accepts_is_recorded() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\n$0\n").await;
     let item = server.ask().await["items"][0].take();
@@ -759,7 +758,7 @@ async fn a_document_may_be_large_or_one_line_or_binary() {
 }
 
 #[tokio::test]
-async fn an_exit_without_shutdown_is_told() {
+async fn an_exit_without_shutdown_is_reported() {
     let mut server = TestServer::start("b = 2").await;
     server.notify("exit", Value::Null).await;
     assert!(!server.server.await.unwrap());
@@ -772,7 +771,7 @@ async fn the_end_of_the_input_ends_the_server() {
     assert!(!server.await.unwrap());
 }
 
-/// How real clients name documents.
+/// The URIs are those that real clients send.
 #[tokio::test]
 async fn a_document_is_completed_whatever_its_uri_looks_like() {
     let mut server = TestServer::start("b = 2").await;
@@ -804,7 +803,7 @@ async fn a_document_is_completed_whatever_its_uri_looks_like() {
         let text = server.command(DOCUMENT_TEXT, json!([uri])).await;
         assert_eq!(text, Value::Null, "{uri}");
     }
-    // A path is excluded however it is written.
+    // A path is excluded however its URI is written.
     server.open_as("file:///tmp/c#/.env", "a = 1\n$0\n").await;
     assert!(is_empty(&server.ask_in("file:///tmp/c#/.env").await));
     assert!(
@@ -816,9 +815,9 @@ async fn a_document_is_completed_whatever_its_uri_looks_like() {
     server.end().await;
 }
 
-/// An editor written in JavaScript counts and cuts texts in UTF-16 units.
+/// An editor written in JavaScript counts in UTF-16 units, and cuts texts between them.
 #[tokio::test]
-async fn a_half_of_a_pair_waits_for_the_other() {
+async fn half_a_surrogate_pair_waits_for_the_other_half() {
     let mut server = TestServer::start("b = 2").await;
     server.open("x = \"😀\"$0").await;
     let check = async |server: &mut TestServer, from: u32, to: u32, text: &str, expected: &str| {
@@ -853,7 +852,7 @@ async fn a_half_of_a_pair_waits_for_the_other() {
 }
 
 #[tokio::test]
-async fn a_request_with_half_a_pair_is_answered() {
+async fn a_request_with_half_a_surrogate_pair_is_answered() {
     let mut server = TestServer::start("b = 2").await;
     server.open("a = 1\n$0\n").await;
     for (id, member) in [
@@ -878,7 +877,7 @@ async fn a_request_with_half_a_pair_is_answered() {
 }
 
 #[tokio::test]
-async fn a_document_out_of_step_is_left_alone_until_its_text_comes() {
+async fn a_document_out_of_step_is_not_completed_until_its_text_arrives() {
     let mut server = TestServer::start("b = 2").await;
     let whole = json!([{ "text": "a = 1\n" }]);
     let params = |changes: &Value| json!({ "textDocument": { "uri": URI, "version": 2 }, "contentChanges": changes });
@@ -886,9 +885,9 @@ async fn a_document_out_of_step_is_left_alone_until_its_text_comes() {
         server.open("a = 1\n$0").await;
         let lost = params(&json!([{ "text": 5 }]));
         server.notify("textDocument/didChange", lost).await;
-        let told = server.notification("window/showMessage", |_| true).await;
+        let warning = server.notification("window/showMessage", |_| true).await;
         let why = "the server's text of this document is out of step; close and open it again";
-        assert_eq!(told["message"], format!("Interline, in a.py: {why}"));
+        assert_eq!(warning["message"], format!("Interline, in a.py: {why}"));
         server.type_text("c").await;
         assert!(is_empty(&server.ask().await));
         let shown = server.why().await;
@@ -906,7 +905,7 @@ async fn a_document_out_of_step_is_left_alone_until_its_text_comes() {
         }
         assert_eq!(texts(&server.ask().await), ["b = 2"]);
     }
-    // A text in which bytes are lost is not the client's.
+    // A text with lost bytes differs from the client's.
     let body =
         json!({ "jsonrpc": "2.0", "method": "textDocument/didChange", "params": params(&whole) });
     let body = body.to_string().replace("a = 1", "a = ?").into_bytes();
@@ -924,7 +923,7 @@ async fn a_document_out_of_step_is_left_alone_until_its_text_comes() {
 }
 
 #[tokio::test]
-async fn shutdown_takes_any_parameters() {
+async fn shutdown_accepts_any_parameters() {
     for params in [json!({}), json!([]), json!(5)] {
         let mut server = TestServer::start("").await;
         let id = server
@@ -939,7 +938,7 @@ async fn shutdown_takes_any_parameters() {
     }
 }
 
-/// The process ends with an error then, though `shutdown` came before.
+/// The process then ends with an error, even after `shutdown`.
 #[tokio::test]
 async fn a_stream_that_cannot_be_read_ends_the_server() {
     for length in ["-1", "abc", "", "99999999999"] {
@@ -955,9 +954,9 @@ async fn a_stream_that_cannot_be_read_ends_the_server() {
     }
 }
 
-/// A task may take a minute, and nobody is left to read its answer.
+/// A request may take a minute, and its answer has no reader any more.
 #[tokio::test]
-async fn the_end_of_the_input_ends_a_task() {
+async fn the_end_of_the_input_ends_a_running_request() {
     let (engine, gate) = gated("It multiplies.").await;
     let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
     server.open("a = 1\n$0\n").await;
@@ -970,7 +969,7 @@ async fn the_end_of_the_input_ends_a_task() {
 
 #[tokio::test]
 async fn the_server_starts_and_ends_with_its_editor() {
-    // No such process, for all that can be seen from here.
+    // No such process can be seen from here.
     let initialize =
         json!({ "capabilities": {}, "processId": 4_190_000, "rootUri": "/tmp/my app" });
     let engine = Engine::spawn(move |_| Ok::<_, String>(scripted("b = 2").0));

@@ -1,9 +1,9 @@
-//! What a client means, where it does not say it as the protocol wants it.
+//! Corrects messages that do not follow the protocol where their meaning is clear.
 //!
-//! tower-lsp drops a notification that it cannot read without a word, and answers a request of that
-//! kind with an error. A dropped edit is the worst of it, for the text is then another one than the
-//! client's. So each message is looked at before tower-lsp sees it: what can be understood is put
-//! right, what cannot is logged, and a document whose edit is lost is said to be out of step.
+//! tower-lsp silently drops a notification that it cannot read, and answers such a request with an
+//! error. A dropped edit is the worst case, because the server's text then differs from the client's.
+//! So each message is checked before tower-lsp sees it: what can be understood is corrected, what
+//! cannot is logged, and a document with a lost edit is marked as out of step.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use super::malformed::{self, Marks};
 use super::status::DidFocusParams;
 use super::uri;
 
-/// The notification that a change of a document was lost: [`OutOfStepParams`].
+/// The notification that a change to a document was lost: [`OutOfStepParams`].
 pub const OUT_OF_STEP: &str = "interline/outOfStep";
 
 /// The notification of a change with halves of surrogate pairs in it: [`HalvedChangeParams`].
@@ -32,7 +32,7 @@ pub const HALVED_CHANGE: &str = "interline/didChange";
 /// See [`OUT_OF_STEP`].
 #[derive(Clone, Debug, Deserialize)]
 pub struct OutOfStepParams {
-    /// The document; all of them where it is not known.
+    /// The document; `None` for all of them, where it is not known which.
     pub uri: Option<String>,
 }
 
@@ -49,11 +49,11 @@ pub struct HalvedChangeParams {
 /// A change whose text has U+FFFD in place of halves of surrogate pairs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HalvedChange {
-    /// What is replaced; without it, the whole text.
+    /// The replaced range; without it, the whole text is replaced.
     pub range: Option<Range>,
     /// The new text.
     pub text: String,
-    /// Where the halves stand in the text, as byte offsets in order, and their UTF-16 units.
+    /// Where the halves are in the text, as byte offsets in order, and their UTF-16 units.
     #[serde(default)]
     pub halves: Vec<(usize, u16)>,
 }
@@ -67,7 +67,7 @@ pub enum To {
     Client(Value),
 }
 
-/// How the client names things, where the server names them otherwise.
+/// The client's names for documents and their versions, where the server's differ.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     shared: Arc<Mutex<Named>>,
@@ -77,7 +77,7 @@ pub struct Names {
 struct Named {
     /// The client's name for a URI.
     uris: HashMap<String, String>,
-    /// The documents whose versions are no numbers.
+    /// The documents whose versions are not numbers.
     unversioned: HashSet<String>,
 }
 
@@ -86,14 +86,14 @@ impl Names {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether server and client name all things alike.
+    /// Whether the server and the client use the same names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let named = self.lock();
         named.uris.is_empty() && named.unversioned.is_empty()
     }
 
-    /// Names everything in a message of the server's as the client does.
+    /// Replaces the server's names in a message from the server by the client's.
     pub fn restore(&self, message: &mut Value) {
         self.lock().restore(message);
     }
@@ -122,19 +122,19 @@ impl Named {
         }
     }
 
-    /// Gives a URI of the client's the server's name.
+    /// Replaces a URI from the client by the server's.
     fn tidy(&mut self, name: &mut String) {
         let uri = uri::tidy(name).into_owned();
         if uri == *name {
             self.uris.remove(name);
         } else {
-            tracing::debug!("{name} is taken as {uri}");
+            tracing::debug!("{name} is read as {uri}");
             self.uris.insert(uri.clone(), std::mem::replace(name, uri));
         }
     }
 }
 
-/// Whether a member of a message is a URI, if it is a string.
+/// Whether a string member of a message with this key is a URI.
 fn is_uri(key: &str) -> bool {
     const MEMBERS: [&str; 9] = [
         "uri",
@@ -150,17 +150,18 @@ fn is_uri(key: &str) -> bool {
     MEMBERS.contains(&key)
 }
 
-/// Puts messages right.
+/// Corrects messages.
 #[derive(Debug, Default)]
 pub struct Tidy {
     names: Names,
     /// The latest version of each open document.
     versions: HashMap<String, i32>,
+    /// Whether `initialize` has been received.
     has_begun: bool,
 }
 
 impl Tidy {
-    /// Puts right the messages of a client whose names `names` keeps.
+    /// Corrects the messages of one client, whose names go to `names`.
     #[must_use]
     pub fn new(names: Names) -> Self {
         Self {
@@ -169,12 +170,12 @@ impl Tidy {
         }
     }
 
-    /// What to do with a message that is JSON. `marks` are in its strings if it was repaired.
+    /// Handles a message that is JSON. If it was repaired, `marks` may be in its strings.
     pub fn message(&mut self, message: Value, marks: Option<Marks>) -> Vec<To> {
         match message {
             Value::Object(members) if members.contains_key("method") => self.call(members, marks),
             Value::Object(members) => answer(members, marks).into_iter().collect(),
-            // A batch, which the protocol does not have.
+            // A batch, which LSP does not have.
             Value::Array(messages) => {
                 let messages = messages.into_iter();
                 messages
@@ -193,7 +194,7 @@ impl Tidy {
         }
     }
 
-    /// What to do with bytes that are no message.
+    /// Handles bytes that are not a message.
     pub fn unreadable(&mut self, bytes: &[u8], why: &str) -> Vec<To> {
         let gist = malformed::gist(bytes);
         let method = gist.method.as_deref();
@@ -234,7 +235,10 @@ impl Tidy {
         let method = match members.get("method") {
             Some(Value::String(method)) => method.clone(),
             other => {
-                let why = format!("the method {} is no name", other.unwrap_or(&Value::Null));
+                let why = format!(
+                    "the method {} is not a string",
+                    other.unwrap_or(&Value::Null)
+                );
                 tracing::warn!("skipped a message: {why}");
                 let id = members.remove("id").filter(|id| !id.is_null());
                 return id
@@ -251,7 +255,7 @@ impl Tidy {
             }
             None => {}
             Some(_) if is_notification => {
-                tracing::warn!("{method} is a notification, and has an id");
+                tracing::warn!("{method} is a notification, but has an id");
                 let id = members.remove("id").filter(|id| !id.is_null());
                 done.extend(
                     id.map(|id| To::Client(json!({ "jsonrpc": "2.0", "id": id, "result": null }))),
@@ -268,7 +272,7 @@ impl Tidy {
         if method == "initialize" {
             self.has_begun = true;
         } else if is_notification && !self.has_begun && method != "exit" {
-            tracing::warn!("{method} came before initialize, and does nothing");
+            tracing::warn!("{method} came before initialize, and has no effect");
         }
         match method.as_str() {
             "shutdown" | "exit" => {
@@ -291,15 +295,15 @@ impl Tidy {
             }
             "initialize" => {
                 let params = members.entry("params").or_insert_with(|| json!({}));
-                begin(params);
+                fix_initialize(params);
             }
             "workspace/executeCommand" => {
                 let params = members.get_mut("params");
-                let is_asked = |params: &&mut Value| {
+                let asks_for_text = |params: &&mut Value| {
                     params.get("command").and_then(Value::as_str)
                         == Some(super::commands::DOCUMENT_TEXT)
                 };
-                let params = params.filter(is_asked);
+                let params = params.filter(asks_for_text);
                 let uri = params.and_then(|params| params.pointer_mut("/arguments/0"));
                 if let Some(Value::String(uri)) = uri {
                     self.names.lock().tidy(uri);
@@ -339,8 +343,8 @@ impl Tidy {
         done
     }
 
-    /// Goes through a message: URIs get the server's name, numbers like `1.0` become whole, and
-    /// marks are taken out of the strings.
+    /// Walks through a message: URIs become the server's, numbers like `1.0` become integers, and marks
+    /// are removed from the strings.
     fn walk(&mut self, value: &mut Value, key: &str, marks: Option<Marks>) -> Edited {
         let mut edited = Edited::default();
         self.walk_into(value, key, &mut String::new(), marks, &mut edited);
@@ -399,7 +403,7 @@ impl Tidy {
         }
     }
 
-    /// Sees to it that a document's version is a number.
+    /// Makes sure that a document's version is a number.
     fn version(&mut self, params: &mut Value, uri: Option<&str>) {
         let Some(uri) = uri else { return };
         let Some(document) = params
@@ -432,17 +436,17 @@ impl Tidy {
     }
 }
 
-/// What was found in the texts of a document or a change.
+/// What was found in the texts of a document or its changes.
 #[derive(Debug, Default)]
 struct Edited {
-    /// Where there are halves of surrogate pairs, by the path of the text.
+    /// The halves of surrogate pairs, by the path of the text they are in.
     halves: Vec<(String, Vec<(usize, u16)>)>,
     /// Whether a part of a text is lost.
     is_damaged: bool,
 }
 
 impl Edited {
-    /// The messages that say it all.
+    /// The messages to send to the server.
     fn apply(self, members: Map<String, Value>, method: &str, uri: Option<String>) -> Vec<To> {
         let mut message = Value::Object(members);
         let mut done = Vec::new();
@@ -479,7 +483,7 @@ impl Edited {
     }
 }
 
-/// Whether a path in a message leads to the text of a document or of a change of one.
+/// Whether a path in a message leads to the text of a document or of a change to one.
 fn is_document_text(path: &str) -> bool {
     let change = path
         .strip_prefix("/params/contentChanges/")
@@ -488,17 +492,16 @@ fn is_document_text(path: &str) -> bool {
     path == "/params/textDocument/text" || change.is_some_and(is_index)
 }
 
-/// A number that is whole.
+/// The number as an integer, if it is whole.
 fn whole(float: f64) -> Option<i64> {
-    // Beyond that a float has no place for each whole number.
-    const MOST: f64 = 9_007_199_254_740_992.0;
-    let is_whole = float.fract() == 0.0 && float.abs() < MOST;
-    // In the range in which the conversion is exact.
+    // 2^53: beyond it, a float cannot represent every whole number.
+    const MAX: f64 = 9_007_199_254_740_992.0;
+    let is_whole = float.fract() == 0.0 && float.abs() < MAX;
     #[allow(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
     is_whole.then_some(float as i64)
 }
 
-/// An answer of the client's.
+/// Handles an answer from the client.
 fn answer(mut members: Map<String, Value>, marks: Option<Marks>) -> Option<To> {
     members.insert("jsonrpc".to_owned(), "2.0".into());
     let id = members.get("id").filter(|id| !id.is_null()).cloned();
@@ -516,13 +519,13 @@ fn answer(mut members: Map<String, Value>, marks: Option<Marks>) -> Option<To> {
     Some(match Response::deserialize(&message) {
         Ok(_) => To::Server(message),
         Err(why) => {
-            tracing::warn!("an answer of the client's cannot be read: {why}");
+            tracing::warn!("an answer from the client cannot be read: {why}");
             lost_answer(id, &why.to_string())
         }
     })
 }
 
-/// An error in place of the client's answer, so that nobody waits for it forever.
+/// An error in place of the client's answer, so that the server does not wait for it forever.
 fn lost_answer(id: Value, why: &str) -> To {
     let message = format!("the client's answer cannot be read: {why}");
     let code = ErrorCode::InternalError.code();
@@ -570,7 +573,7 @@ fn is_request(method: &str) -> bool {
     METHODS.contains(&method)
 }
 
-/// Whether the server can read a notification. Of a request it says so itself.
+/// Checks that the server can read a notification. For a request, the server answers itself.
 fn check(method: &str, params: &Value) -> Result<(), serde_json::Error> {
     fn read<T: DeserializeOwned>(params: &Value) -> Result<(), serde_json::Error> {
         T::deserialize(params).map(drop)
@@ -590,15 +593,15 @@ fn check(method: &str, params: &Value) -> Result<(), serde_json::Error> {
         "$/cancelRequest" => read::<CancelParams>(params),
         _ => {
             if is_notification(method) {
-                tracing::trace!("{method} came");
+                tracing::trace!("received {method}");
             }
             Ok(())
         }
     }
 }
 
-/// Leaves out of `initialize` what cannot be read, so that the server starts.
-fn begin(params: &mut Value) {
+/// Removes from the parameters of `initialize` what cannot be read, so that the server starts.
+fn fix_initialize(params: &mut Value) {
     if !params.is_object() {
         tracing::warn!("initialize has no parameters");
         *params = json!({});
@@ -636,7 +639,7 @@ fn reads(params: &Value) -> bool {
     InitializeParams::deserialize(params).is_ok()
 }
 
-/// Removes the members that cannot be read. `wrap` makes parameters with one member only.
+/// Removes the members that cannot be read. `wrap` makes parameters with only one member.
 fn prune(members: &mut Map<String, Value>, path: &str, wrap: &dyn Fn(&str, &Value) -> Value) {
     members.retain(|key, value| {
         if reads(&wrap(key, value)) {
@@ -650,7 +653,7 @@ fn prune(members: &mut Map<String, Value>, path: &str, wrap: &dyn Fn(&str, &Valu
                 return true;
             }
         }
-        tracing::warn!("initialize says {path} in a way that cannot be read, and it is ignored");
+        tracing::warn!("{path} in initialize cannot be read, and is ignored");
         false
     });
 }
@@ -671,7 +674,7 @@ mod tests {
         json!({ "method": CHANGE, "params": { "textDocument": document, "contentChanges": changes } })
     }
 
-    /// What the server gets of a message: the method and the parameters.
+    /// What the server receives for a message: the methods and the parameters.
     fn heard(tidy: &mut Tidy, message: Value) -> Vec<(String, Value)> {
         let messages = tidy.message(message, None).into_iter();
         let heard = messages.map(|message| match message {
@@ -730,7 +733,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uri_is_tidied_wherever_it_stands() {
+    fn a_uri_is_tidied_wherever_it_is() {
         let untidy = "file:///tmp/[a] b.py";
         let tidied = "file:///tmp/%5Ba%5D%20b.py";
         let request = json!({ "id": 1, "method": "workspace/executeCommand", "params": {
@@ -761,7 +764,7 @@ mod tests {
             "params": { "command": text, "arguments": [untidy] } });
         assert_eq!(heard_alone(request).1["arguments"][0], tidied);
 
-        // Once the client says it tidily, it is named so.
+        // Once the client sends the tidy URI, the server sends it too.
         let close = json!({ "method": "textDocument/didClose",
             "params": { "textDocument": { "uri": tidied } } });
         heard(&mut tidy, close);
@@ -772,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn initialize_begins_whatever_is_said() {
+    fn initialize_succeeds_whatever_it_contains() {
         let begin = |params: Value| {
             let (method, params) =
                 heard_alone(json!({ "id": 1, "method": "initialize", "params": params }));
@@ -819,7 +822,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_that_nobody_wants_are_left_out() {
+    fn unwanted_parameters_are_removed() {
         for params in [json!({}), json!([]), json!(null), json!(5)] {
             for method in ["shutdown", "exit"] {
                 let message = json!({ "id": 1, "method": method, "params": params });
@@ -834,7 +837,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_cannot_be_read_is_told() {
+    fn an_unreadable_change_is_reported() {
         let mut tidy = Tidy::default();
         let lost = |uri: Value| vec![(OUT_OF_STEP.to_owned(), json!({ "uri": uri }))];
         let here = || lost("file:///a.py".into());
@@ -865,14 +868,14 @@ mod tests {
 
         let cut =
             br#"{"method":"textDocument/didChange","params":{"textDocument":{"uri":"file:///a.py""#;
-        let told = tidy.unreadable(cut, "it is cut off");
-        assert_eq!(told, [out_of_step(Some("file:///a.py".to_owned()))]);
+        let messages = tidy.unreadable(cut, "it is cut off");
+        assert_eq!(messages, [out_of_step(Some("file:///a.py".to_owned()))]);
         let garbled = br#"{method:"...","contentChanges":[]}"#;
         assert_eq!(
             tidy.unreadable(garbled, "it is garbled"),
             [out_of_step(None)]
         );
-        // A float that is whole is a number like others.
+        // A float that is whole is valid.
         let range = json!({ "start": { "line": 0.0, "character": 1.0 }, "end": place });
         let floats = change(&json!(1), json!([{ "text": "a", "range": range }]));
         let (method, params) = heard_alone(floats);
@@ -882,7 +885,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_applied_though_it_has_an_id() {
+    fn a_notification_with_an_id_is_applied() {
         let mut message = change(&json!(1), json!([{ "text": "a" }]));
         message["id"] = Value::Null;
         assert_eq!(heard_alone(message.clone()).0, CHANGE);
@@ -894,7 +897,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_an_error() {
+    fn an_unreadable_answer_becomes_an_error() {
         let pass = |message: Value| match Tidy::default().message(message, None).remove(0) {
             To::Server(message) => message,
             To::Client(message) => panic!("{message}"),
@@ -915,9 +918,10 @@ mod tests {
         }
     }
 
-    /// Each of these is hostile somewhere; what comes of it is said elsewhere.
+    /// Each of these is hostile somewhere. Other tests check the outcome; this one only that nothing
+    /// panics.
     #[test]
-    fn no_message_is_too_strange() {
+    fn no_message_causes_a_panic() {
         let text = super::super::commands::DOCUMENT_TEXT;
         let shapes = [
             json!(null),
@@ -963,7 +967,7 @@ mod tests {
                 }
             }
         }
-        // Halves of pairs where no text of a document is.
+        // Halves of surrogate pairs outside the text of a document.
         for member in [
             r#""a/b":{"text":"\ud83d"},"a":{"b":5}"#,
             r#""contentChanges/0":{"text":"xxx\ud83d"}"#,
@@ -989,7 +993,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_its_messages() {
+    fn a_batch_is_split_into_its_messages() {
         let batch = json!([{ "id": 1, "method": "shutdown" }, 5, { "method": "exit" }]);
         let heard = heard(&mut Tidy::default(), batch);
         let methods: Vec<&str> = heard.iter().map(|(method, _)| method.as_str()).collect();

@@ -1,18 +1,18 @@
-//! Document URIs as clients send them, with characters that no URI may hold, or plain paths.
+//! Document URIs as clients send them: with characters that a URI may not contain, or as plain paths.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use tower_lsp::ls_types::Uri;
 
-/// The path that a document's URI gives it; empty where it gives none. A document that is no file
-/// (`untitled:`, `vscode-remote:`) has a path to be judged by, and nothing may be read there.
+/// The path in a document's URI; empty if there is none. A document that is not a local file
+/// (`untitled:`, `vscode-remote:`) has a path only to match rules against: nothing may be read there.
 #[must_use]
 pub fn path(uri: &Uri) -> PathBuf {
     uri.to_file_path().unwrap_or_default().into_owned()
 }
 
-/// The URI that is meant. What is a URI already stays as it is, but in a `file:` URI `?` and `#` are
+/// The URI that is meant. A valid URI stays as it is, except that in a `file:` URI `?` and `#` are
 /// characters of the path: a path has no query.
 #[must_use]
 pub fn tidy(uri: &str) -> Cow<'_, str> {
@@ -27,7 +27,7 @@ pub fn tidy(uri: &str) -> Cow<'_, str> {
         Some(scheme) if is_file => {
             let rest = &uri[scheme.len() + 1..];
             match rest.strip_prefix("//") {
-                // A drive is no host.
+                // A drive is not a host.
                 Some(path) if has_drive(path) => format!("file://{}", path_of_uri(path, true)),
                 Some(rest) => {
                     let (host, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
@@ -50,7 +50,7 @@ pub fn tidy(uri: &str) -> Cow<'_, str> {
             let careful = format!("{scheme}:{}{fragment}", encode(rest, allowed, true));
             match is_uri(&careful) {
                 true => careful,
-                // A host that is none, for example.
+                // For example, an invalid host.
                 false => format!("{scheme}:{}{fragment}", encode(rest, "", true)),
             }
         }
@@ -62,7 +62,7 @@ fn is_uri(uri: &str) -> bool {
     uri.parse::<Uri>().is_ok()
 }
 
-/// The scheme of a URI. One letter is a drive.
+/// The scheme of a URI. A single letter is a drive, not a scheme.
 fn scheme(uri: &str) -> Option<&str> {
     let (scheme, _) = uri.split_once(':')?;
     let mut chars = scheme.chars();
@@ -78,7 +78,7 @@ fn has_drive(path: &str) -> bool {
         && matches!(rest.first(), None | Some(b'/' | b'\\')))
 }
 
-/// What stands after `file://` for a path, in which there may be percent-encoded characters already.
+/// The part of a URI after `file://` for a path, which is percent-encoded already if `is_encoded`.
 fn path_of_uri(path: &str, is_encoded: bool) -> String {
     let bare = path.trim_start_matches('/');
     let is_windows = has_drive(bare) || path.starts_with("\\\\");
@@ -98,7 +98,8 @@ fn path_of_uri(path: &str, is_encoded: bool) -> String {
     }
 }
 
-/// Percent-encodes all but letters, digits, `-._~` and what is `allowed`.
+/// Percent-encodes all but letters, digits, `-._~` and the `allowed` characters; if `is_encoded`, also
+/// leaves escapes as they are.
 fn encode(text: &str, allowed: &str, is_encoded: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     let bytes = text.as_bytes();
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_send_is_understood() {
+    fn uris_as_clients_send_them_are_understood() {
         #[track_caller]
         fn check(uri: &str, expected: &str, expected_path: &str) {
             assert_eq!(tidy(uri), expected);
@@ -165,7 +166,7 @@ mod tests {
         file("a\\b.py", "a%5Cb.py");
         file("a\tb\n.py", "a%09b%0A.py");
 
-        // A plain path holds no escapes.
+        // A plain path contains no escapes.
         check("/tmp/a%20b.py", "file:///tmp/a%2520b.py", "/tmp/a%20b.py");
         check("C:\\a b\\x.py", "file:///C:/a%20b/x.py", "/C:/a b/x.py");
         check("c:/x.py", "file:///c:/x.py", "/c:/x.py");
@@ -197,7 +198,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is sent, it names a document, and the name is tidy.
+        /// Any text becomes a valid URI, which does not change when tidied again.
         #[test]
         fn any_text_is_tidied(uri in "(file:|file://|untitled:|C:|[a-z]+:)?(//|/|\\\\)?\\PC{0,30}") {
             let tidied = tidy(&uri).into_owned();
