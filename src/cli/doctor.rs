@@ -24,7 +24,7 @@ const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"
 /// Returns whether all is well. The report is the engine's own, and the engine is started as the
 /// server starts it, so it shows what the server would use.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
-    let directory = options.model.clone().or_else(model::default_directory);
+    let directory = options.engine().model.or_else(model::default_directory);
     let directory = directory.context("there is no model folder; name one with --model");
     let mut healthy = report("model", directory.and_then(|directory| files(&directory)));
 

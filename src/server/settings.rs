@@ -170,7 +170,7 @@ impl Sent {
         let mut unknown = Vec::new();
         for (name, value) in settings {
             if known(&name) {
-                self.settings.insert(name, whole_numbers(value));
+                self.settings.insert(name, value);
             } else if !self.unknown.contains(&name) {
                 self.unknown.push(name.clone());
                 unknown.push(name);
@@ -201,17 +201,6 @@ const NAMES: [&str; 9] = [
     "maxNewTokens",
     "timeLimitMs",
 ];
-
-/// Lua and JavaScript sometimes write 64 as 64.0.
-fn whole_numbers(value: Value) -> Value {
-    let whole = value
-        .as_f64()
-        .filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number));
-    match whole {
-        Some(number) => Value::from(number as u64),
-        None => value,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -294,7 +283,7 @@ mod tests {
 
     #[test]
     fn an_unknown_setting_is_reported_once_and_the_rest_apply() {
-        let message = json!({"telemetry": false, "maxNewTokens": 64.0});
+        let message = json!({"telemetry": false, "maxNewTokens": 64});
         check(
             &[message.clone(), message],
             json!({"maxNewTokens": 64}),
