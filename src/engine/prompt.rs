@@ -46,9 +46,8 @@ const SUFFIX_SHARE: usize = 4;
 /// Parts of other files take at most the budget divided by this.
 const PARTS_SHARE: usize = 2;
 
-/// When the prefix outgrows the budget, its left edge moves at once by this many bytes for each
-/// token of the budget. That is about a third of the prompt, because every move costs a whole
-/// prefill.
+/// When the prefix outgrows the budget, its left edge moves by this many bytes for each token of
+/// the budget, about a third of the prompt in one step, because every move costs a whole prefill.
 const EDGE_STEP: usize = 1;
 
 /// Builds prompts, and remembers the tokens of the pieces of text it has seen, so that a keystroke
@@ -227,7 +226,7 @@ impl PromptBuilder {
         ids
     }
 
-    /// The end of the prefix, from the first edge after which it fits the budget.
+    /// The end of the prefix, from the first edge for which it fits the budget.
     fn prefix(&mut self, tokenizer: &Tokenizer, hole: &Hole, budget: usize) -> Vec<u32> {
         let mut segments = Vec::new();
         let (mut start, mut left) = (hole.prefix.len(), budget);
@@ -554,7 +553,7 @@ mod tests {
         hole
     }
 
-    /// The first line of each hole's prefix, as its prompt has it.
+    /// The first line of each hole's prefix in its prompt.
     fn left_edges(holes: impl IntoIterator<Item = Hole>) -> Vec<String> {
         let (model, _) = scripted("");
         let mut builder = PromptBuilder::default();

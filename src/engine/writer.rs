@@ -7,7 +7,7 @@ use super::sampler::{Sampler, Sampling};
 use super::stop::{FinishReason, StopCriteria};
 use crate::model::tokenizer::{Detokenizer, Tokenizer};
 
-/// What follows a row of logits.
+/// What to do after a row of logits.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The model must read this token before the next step.
