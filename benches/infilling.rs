@@ -113,7 +113,7 @@ impl Typist {
     async fn complete(&mut self, row: &Row, with_suffix: bool) -> anyhow::Result<String> {
         self.opened += 1;
         let path = format!("/{}/{}", self.opened, row.file_name);
-        let language = Language::of_file(Path::new(&path)).context("no language of ours")?;
+        let language = Language::of_file(Path::new(&path)).context("not a supported language")?;
         let uri = format!("file://{path}");
         let suffix = if with_suffix {
             row.after_cursor()

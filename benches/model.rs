@@ -75,7 +75,7 @@ impl Bare {
         binding.bind_input("attention_mask", &mask)?;
         let outputs = self.session.run_binding(binding)?;
         let (_, logits) = outputs["logits"].try_extract_tensor::<f32>()?;
-        ensure!(logits.len() == self.vocabulary, "one row was asked for");
+        ensure!(logits.len() == self.vocabulary, "one row was requested");
         let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
         Ok(best.context("a row is never empty")?.0)
     }

@@ -79,7 +79,7 @@ pub struct Limits {
 
 impl Default for Limits {
     /// For a few small tests of one function: an interpreter starts in far less than a second and
-    /// 50 MB; more than a few pages of output are not read by anyone; numeric libraries start a
+    /// 50 MB; people read no more than a few pages of output; numeric libraries start a
     /// thread for each core.
     fn default() -> Self {
         Self {
@@ -108,8 +108,8 @@ pub struct Outcome {
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this code. A command that cannot be started is 126 or 127, as in a shell;
-    /// so does a program that fails to allocate memory.
+    /// By itself, with this code. A command that cannot be started gives 126 or 127, as in a shell.
+    /// A program that ends because it cannot allocate memory is here too.
     Exited(i32),
     /// By this signal. As in a shell, this cannot be told from an exit with the signal's number
     /// plus 128.
@@ -152,8 +152,8 @@ pub enum NoSandbox {
     #[error(
         "bubblewrap does not work here ({reason}); \
          `sysctl user.max_user_namespaces kernel.unprivileged_userns_clone \
-         kernel.apparmor_restrict_unprivileged_userns` shows whether user namespaces are off, and most containers \
-         forbid them"
+         kernel.apparmor_restrict_unprivileged_userns` shows whether user namespaces are off, \
+         and most containers forbid them"
     )]
     Broken {
         /// What it said.
