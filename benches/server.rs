@@ -1,8 +1,11 @@
 //! The server around the model, over a connection in memory: `cargo bench --bench server [--
 //! MODEL]`, where MODEL is a model folder; without it the default model is used.
 //!
-//! - How soon a change is applied while a burst of requests keeps the server and the model busy, compared with an idle server: the time to the answer of a command that is sent right after the change, since messages are handled in order.
-//! - How soon a keystroke is answered while a long translation runs, compared with the same without one.
+//! - How soon a change is applied while a burst of requests keeps the server and the model busy,
+//!   compared with an idle server: the time to the answer of a command that is sent right after the
+//!   change, since messages are handled in order.
+//! - How soon a keystroke is answered while a long translation runs, compared with the same without
+//!   one.
 //! - What a completion in the middle of a document of 1 MB costs outside the model's forward passes.
 
 use std::io::Write;

@@ -44,8 +44,8 @@ pub struct WheelFile<'a> {
     pub sha256: &'a str,
 }
 
-/// Something that waits for a download. A closure that accepts a line of text is a waiter that always
-/// wants it.
+/// Something that waits for a download. A closure that accepts a line of text is a waiter that
+/// always wants it.
 pub trait Waiter {
     /// Accepts a line about what is being done.
     fn say(&mut self, what: &str);

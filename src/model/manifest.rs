@@ -139,7 +139,9 @@ pub enum ManifestError {
         file: PathBuf,
     },
     /// A file it names is not there, or it is a folder, a pipe or a device.
-    #[error("{path} names {file}, which is not there as a plain file; copy the model folder again")]
+    #[error(
+        "{path} names {file}, which is missing or not a plain file; copy the model folder again"
+    )]
     Missing {
         /// The manifest.
         path: PathBuf,
@@ -203,7 +205,7 @@ mod tests {
         check(
             text(&GOOD.replace("'t'", "'none'")),
             expect![
-                "/model.toml names /none, which is not there as a plain file; copy the model folder again"
+                "/model.toml names /none, which is missing or not a plain file; copy the model folder again"
             ],
         );
         let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -236,7 +238,7 @@ mod tests {
                 text(&GOOD.replace("'t'", "'p'"))(folder);
             },
             expect![
-                "/model.toml names /p, which is not there as a plain file; copy the model folder again"
+                "/model.toml names /p, which is missing or not a plain file; copy the model folder again"
             ],
         );
     }
