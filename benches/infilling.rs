@@ -1,14 +1,15 @@
-//! How many programs with a line missing run again with what Interline shows in its place:
-//! `cargo bench --bench infilling -- PATH [ROWS [MODEL]]`, where PATH is HumanEval-Infilling's
-//! `HumanEval-SingleLineInfilling.jsonl`, and MODEL a folder if not the default model's.
+//! How many programs with a missing line work again with what Interline shows in its place: `cargo
+//! bench --bench infilling -- PATH [ROWS [MODEL]]`, where PATH is HumanEval-Infilling's
+//! `HumanEval-SingleLineInfilling.jsonl`, and MODEL a model folder; without it the default model is
+//! used.
 //!
-//! The cursor stands on a blank line where the line was, and the answer is that of the completer with
-//! all its rules; only its time limit is lifted. Beside it stands the same with nothing behind the
-//! cursor, and what nothing and `pass` come to.
+//! The cursor is on a blank line where the line was, and the answer is that of the completer with
+//! all its rules; only its time limit is lifted. For comparison, the same is scored with nothing
+//! after the cursor, and so are an empty text and `pass`.
 //!
-//! PATH may also be what `models/training/complete.py` has written: then what it wrote is scored too.
-//! Of its holes in held-out files, which have no tests, a text is right whose first line is the one that
-//! was there, but for blanks around it; each kind of hole is scored for itself.
+//! PATH may also be a file that `models/training/complete.py` has written: then its texts are
+//! scored too. Its holes in held-out files have no tests. There a text is right if its first line
+//! is the one that was there, apart from blanks around it. Each kind of hole is scored separately.
 
 mod evaluation;
 
@@ -40,7 +41,7 @@ struct Row {
     kind: String,
     #[serde(default = "solution")]
     file_name: String,
-    /// By `complete.py`.
+    /// Written by `complete.py`.
     written: Option<String>,
 }
 
@@ -59,14 +60,14 @@ fn solution() -> String {
 }
 
 impl Row {
-    /// What stands behind the cursor: on a blank line where a whole one was.
-    fn behind(&self) -> String {
+    /// The text after the cursor, which is on a blank line where a whole one was.
+    fn after_cursor(&self) -> String {
         let line_end = if self.tests.is_some() { "\n" } else { "" };
         format!("{line_end}{}", self.suffix)
     }
 
-    /// Whether the program passes its tests with `text` in the hole, or the text begins with the line
-    /// that was there.
+    /// Whether the program passes its tests with `text` in the hole, or the text begins with the
+    /// line that was there.
     fn is_right(&self, judge: &Judge, text: &str) -> anyhow::Result<bool> {
         let Some(Tests { test, entry_point }) = &self.tests else {
             return Ok(first_line(text) == first_line(&self.canonical_solution));
@@ -74,17 +75,17 @@ impl Row {
         let check = format!("check({entry_point})");
         let json = serde_json::json!({"statement": "", "tests": [check]});
         let problem = Problem::from_json(&json.to_string(), Language::Python)?;
-        let program = format!("{}{text}{}\n{test}", self.prompt, self.behind());
+        let program = format!("{}{text}{}\n{test}", self.prompt, self.after_cursor());
         Ok(judge.passes(&problem, &program, &|| false)?)
     }
 }
 
-/// The first line with something in it, without the blanks around it.
+/// The first line that is not blank, without the blanks around it.
 fn first_line(text: &str) -> &str {
     text.trim().lines().next().unwrap_or_default().trim_end()
 }
 
-/// Completes in documents that are each seen once.
+/// Completes in documents, each of which is used once.
 struct Typist {
     completer: Completer,
     documents: Arc<Documents>,
@@ -108,18 +109,18 @@ impl Typist {
         })
     }
 
-    /// What is shown in the hole of `row`, or there if nothing stood behind its line.
+    /// What is shown in the hole of `row`, with or without the text after its line.
     async fn complete(&mut self, row: &Row, with_suffix: bool) -> anyhow::Result<String> {
         self.opened += 1;
         let path = format!("/{}/{}", self.opened, row.file_name);
-        let language = Language::of_file(Path::new(&path)).context("no language of ours")?;
+        let language = Language::of_file(Path::new(&path)).context("not a supported language")?;
         let uri = format!("file://{path}");
-        let behind = if with_suffix {
-            row.behind()
+        let suffix = if with_suffix {
+            row.after_cursor()
         } else {
             "\n".to_owned()
         };
-        let text = format!("{}{behind}", row.prompt);
+        let text = format!("{}{suffix}", row.prompt);
         self.documents
             .open(&uri, path.into(), language.id().to_owned(), 0, &text);
         let encoding = PositionEncoding::Utf16;
@@ -136,12 +137,12 @@ impl Typist {
     }
 }
 
-/// What may stand in a hole, in the order of a row's texts.
+/// What may fill a hole, in the order of a row's texts.
 const ARMS: [&str; 5] = [
     "nothing",
     "`pass`",
     "what is shown",
-    "with nothing behind",
+    "without a suffix",
     "written by the script",
 ];
 

@@ -1,7 +1,7 @@
-//! How much of the model's speed is left in Interline: prefill and decode, each beside a bare loop over
-//! ONNX Runtime with the same graph, threads and prompt.
+//! How much of the model's speed remains in Interline: prefill and decode, each compared with a
+//! bare loop over ONNX Runtime with the same graph, threads and prompt.
 //!
-//! The two take turns, and what counts is the median of the turns' ratios: the machine may be busy,
+//! The two take turns, and the result is the median of the turns' ratios: the machine may be busy,
 //! but it is as busy for one as for the other.
 
 use std::io::Write;
@@ -31,11 +31,11 @@ const CHUNK: usize = 64;
 /// Texts that are drawn at once.
 const DRAWS: usize = 16;
 
-/// Tokens that are written at most.
+/// The most tokens to write.
 const WRITTEN: usize = 32;
 
-/// ONNX Runtime and nothing else: one pass over the prompt, then one for each token, past and present
-/// in one buffer.
+/// ONNX Runtime and nothing else: one pass over the prompt, then one for each token, with past and
+/// present in one buffer.
 struct Bare {
     session: Session,
     binding: IoBinding,
@@ -65,7 +65,7 @@ impl Bare {
         })
     }
 
-    /// Runs `tokens` behind `past` others and answers the likeliest next one.
+    /// Runs `tokens` after `past` others and returns the likeliest next one.
     fn run(&mut self, past: usize, tokens: &[u32]) -> anyhow::Result<u32> {
         let ids: Vec<i64> = tokens.iter().map(|id| i64::from(*id)).collect();
         let mask = vec![1_i64; past + ids.len()];
@@ -75,7 +75,7 @@ impl Bare {
         binding.bind_input("attention_mask", &mask)?;
         let outputs = self.session.run_binding(binding)?;
         let (_, logits) = outputs["logits"].try_extract_tensor::<f32>()?;
-        ensure!(logits.len() == self.vocabulary, "one row was asked for");
+        ensure!(logits.len() == self.vocabulary, "one row was requested");
         let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
         Ok(best.context("a row is never empty")?.0)
     }
@@ -99,7 +99,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Texts that go on from a prompt, of `WRITTEN` tokens each, unless the token `end` ends one.
+/// Texts that continue a prompt, of `WRITTEN` tokens each, unless one of the tokens `end` ends one.
 fn texts(count: usize, scope: Scope, end: &[u32]) -> Texts {
     Texts {
         healed: Vec::new(),
@@ -117,10 +117,10 @@ fn texts(count: usize, scope: Scope, end: &[u32]) -> Texts {
     }
 }
 
-/// The time in which so many texts are drawn after the decoder's prompt, each of `WRITTEN` tokens.
+/// The time it takes to draw `count` texts after the decoder's prompt, each of `WRITTEN` tokens.
 fn draw(model: &Model, decoder: &mut Decoder, count: usize) -> anyhow::Result<Duration> {
     let start = Instant::now();
-    // No token ends a text, so that all are of one length.
+    // No token ends a text, so that all have the same length.
     let mut lanes = Lanes::fork(decoder, texts(count, Scope::Text, &[]), count)?;
     let mut tokens = 0;
     while lanes.step(&model.tokenizer, decoder, |_, text| tokens += text.tokens)? {}
@@ -141,14 +141,14 @@ fn main() -> anyhow::Result<()> {
     let mut bare = Bare::load(&directory.join("model.onnx"), &runtime, vocabulary)?;
     let mut decoder = Decoder::new(&*model.causal_lm, PROMPT + WRITTEN)?;
 
-    // An indented list, so that the model writes on for a while.
+    // An indented list, so that the model keeps writing for a while.
     let lines: String = (0..200).map(|n| format!("    value_{n} = {n}\n")).collect();
     let text = format!("def values():\n{lines}");
     let mut prompt = model.tokenizer.encode(&text);
     prompt.truncate(PROMPT);
 
-    let (mut turns, mut draws, mut behind) = (Vec::new(), Vec::new(), Vec::new());
-    // The first turn warms both up and does not count.
+    let (mut turns, mut draws, mut without_prefill) = (Vec::new(), Vec::new(), Vec::new());
+    // The first turn warms up both and does not count.
     for _ in 0..=TURNS {
         decoder.truncate(0);
         let cancel = Cancel::default();
@@ -188,7 +188,7 @@ fn main() -> anyhow::Result<()> {
         let decode = steps as f64 / time.as_secs_f64();
         turns.push((ours, Speed { prefill, decode }));
 
-        // The prompt again, for the texts to go on from; nearly all of it is in the cache.
+        // The prompt again, for the texts to continue; nearly all of it is in the cache.
         decoder.prefill(&prompt, CHUNK, &cancel)?;
         let (one, many) = (
             draw(&model, &mut decoder, 1)?,
@@ -196,11 +196,11 @@ fn main() -> anyhow::Result<()> {
         );
         let ratio = |many: Duration, one: Duration| many.as_secs_f64() / one.as_secs_f64();
         draws.push(ratio(prefilled + many, prefilled + one));
-        behind.push(ratio(many, one));
+        without_prefill.push(ratio(many, one));
     }
     turns.remove(0);
     draws.remove(0);
-    behind.remove(0);
+    without_prefill.remove(0);
 
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -216,12 +216,12 @@ fn main() -> anyhow::Result<()> {
         writeln!(out, "{name:<28}{ours:>12.1}{theirs:>12.1}{ratio:>8.3}")
     };
     row("prefill, 512 tokens", |speed| speed.prefill)?;
-    row("decode, behind 512 tokens", |speed| speed.decode)?;
+    row("decode, after 512 tokens", |speed| speed.decode)?;
     writeln!(
         out,
         "\n{DRAWS} texts of {WRITTEN} tokens take {:.2} times the time of one; without the prefill {:.2}",
         median(draws),
-        median(behind)
+        median(without_prefill)
     )?;
     drop(out);
     drop((model, decoder, bare));

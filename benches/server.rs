@@ -1,10 +1,11 @@
-//! The server around the model, over a connection in memory: `cargo bench --bench server [-- MODEL]`,
-//! where MODEL is a folder if not the default model's.
+//! The server around the model, over a connection in memory: `cargo bench --bench server [--
+//! MODEL]`, where MODEL is a model folder; without it the default model is used.
 //!
-//! - How soon a change is applied while a burst of requests keeps the server and the model at work,
-//!   beside an idle server: the time to the answer of a command that is sent right behind the change,
-//!   for messages are handled in their order.
-//! - How soon a keystroke is answered while a long translation runs, beside the same without one.
+//! - How soon a change is applied while a burst of requests keeps the server and the model busy,
+//!   compared with an idle server: the time to the answer of a command that is sent right after the
+//!   change, since messages are handled in order.
+//! - How soon a keystroke is answered while a long translation runs, compared with the same without
+//!   one.
 //! - What a completion in the middle of a document of 1 MB costs outside the model's forward passes.
 
 use std::io::Write;
@@ -29,7 +30,7 @@ const REQUESTS: usize = 50;
 /// Keystrokes in the large document.
 const KEYSTROKES: usize = 400;
 
-/// Keystrokes in a row with or without a translation, and how often.
+/// Keystrokes in a row with or without a translation, and the number of such turns.
 const TURN: usize = 60;
 const TURNS: usize = 6;
 
@@ -40,15 +41,15 @@ const OTHER: &str = "file:///other.py";
 
 /// What a keystroke cost.
 struct Keystroke {
-    /// To the answer.
+    /// The time to the answer.
     answer: Duration,
-    /// Of that outside the model's forward passes.
+    /// The part of it outside the model's forward passes.
     outside: Duration,
-    /// Of that waiting for the pass of another request.
+    /// The part of it spent waiting for the pass of another request.
     queued: Duration,
 }
 
-/// A document that is typed into at one place.
+/// A document into which text is typed at one place.
 struct Typist {
     client: Client,
     version: usize,
@@ -71,7 +72,7 @@ impl Typist {
         json!({"line": self.line, "character": self.character})
     }
 
-    /// The message that says so.
+    /// The message for the change.
     fn type_text(&mut self, text: &str) -> Vec<u8> {
         let start = self.position();
         match text {
@@ -102,7 +103,7 @@ impl Typist {
         (id, Client::frame(&message))
     }
 
-    /// Begins to translate a long file, and answers the request's id.
+    /// Starts to translate a long file, and returns the request's id.
     async fn translate(&mut self) -> anyhow::Result<i64> {
         let params = json!({
             "command": "interline.translate", "arguments": [{"uri": OTHER}, "rust"],
@@ -110,7 +111,7 @@ impl Typist {
         Ok(self.client.send("workspace/executeCommand", params).await?)
     }
 
-    /// Changes the document and says how long it took until the change had been applied.
+    /// Changes the document and returns the time until the change was applied.
     async fn change(&mut self, text: &str) -> anyhow::Result<Duration> {
         let change = self.type_text(text);
         let (id, why) = self.why();
@@ -120,7 +121,8 @@ impl Typist {
         Ok(start.elapsed())
     }
 
-    /// A burst of requests with a change in the middle, and how long that took to be applied.
+    /// A burst of requests with a change in the middle. Returns the time until the change was
+    /// applied.
     async fn burst(&mut self) -> anyhow::Result<Duration> {
         let mut ids = Vec::new();
         let mut ask = |typist: &mut Self| {
@@ -152,7 +154,7 @@ impl Typist {
         Ok(time)
     }
 
-    /// One keystroke; nothing where the model was not asked.
+    /// One keystroke; `None` if the model was not asked.
     async fn keystroke(&mut self, typed: &str) -> anyhow::Result<Option<Keystroke>> {
         let change = self.type_text(typed);
         let (id, ask) = self.ask();
@@ -174,7 +176,7 @@ impl Typist {
     }
 }
 
-/// The times in milliseconds at some shares of the sorted times.
+/// Writes three percentiles of the times, in milliseconds.
 fn row(out: &mut impl Write, name: &str, mut times: Vec<Duration>) -> std::io::Result<()> {
     times.sort_unstable();
     let at = |share: f64| {
@@ -225,7 +227,7 @@ async fn main() -> anyhow::Result<()> {
     let line = head.lines().count();
     let line_of_head = line;
     for burst in 0..BURSTS {
-        // A new line each time, or the answer would be typed through.
+        // A new line each time, or the earlier answer would be reused.
         let text = format!("{head}    x{burst} = [\n{tail}");
         typist.open(&text, line).await?;
         typist.character = format!("    x{burst} = [").len();
@@ -256,8 +258,8 @@ async fn main() -> anyhow::Result<()> {
     typist.client.notify("textDocument/didOpen", params).await?;
     let keys: Vec<char> = include_str!("../examples/inventory.py").chars().collect();
     for (turn, keys) in keys.chunks(TURN).take(TURNS).enumerate() {
-        // Both type the same at the same place, and the second finds more in the cache: they take turns
-        // at being the first.
+        // Both type the same at the same place, and the second finds more in the cache, so they
+        // take turns at going first.
         let order = [turn % 2 == 1, turn % 2 == 0];
         for translates in order {
             let times = if translates { &mut beside } else { &mut alone };

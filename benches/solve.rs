@@ -1,9 +1,9 @@
-//! How many problems are solved by one program and by the best of many:
-//! `cargo bench --bench solve -- PATH [PROBLEMS]`, where PATH is MBPP in the form of CodeT's
+//! How many problems are solved by one program and by the best of many: `cargo bench --bench solve
+//! -- PATH [PROBLEMS]`, where PATH is MBPP in the form of CodeT's
 //! `mbpp_sanitized_for_code_generation.jsonl`.
 //!
-//! A program is judged by all of a problem's tests; to choose one among many, the first test is all
-//! that is given. Beside each score stands its interval.
+//! A program is judged by all of a problem's tests; to choose one among many, only the first test
+//! is given. Each score is printed with its interval.
 
 mod evaluation;
 
@@ -18,7 +18,7 @@ use interline::tasks::solve::problem::Problem;
 use interline::tasks::solve::{self, Trial};
 use interline::text::language::Language;
 
-/// Of so many draws the best program is chosen, in turn.
+/// The numbers of draws from which the best program is chosen.
 const DRAWS: [usize; 2] = [20, 50];
 
 #[derive(serde::Deserialize)]

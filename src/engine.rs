@@ -1,9 +1,9 @@
 //! The engine: a handle to the one thread that owns the model.
 //!
-//! [`Engine::submit`] is the only way in: a [`Request`] of text goes through the queue to the thread,
-//! where a run builds the prompt, reads it into the decoder (keeping what the cache has) and writes,
-//! one pass of the model at a time; [`Events`] come back. Nothing here knows of editors, and nothing
-//! above knows of tokens.
+//! [`Engine::submit`] is the only way in: a [`Request`] of text goes through the queue to the
+//! thread, where a run builds the prompt, reads it into the decoder (keeping what the cache has)
+//! and writes, one pass of the model at a time; [`Events`] come back. Nothing here knows about
+//! editors, and nothing above knows about tokens.
 
 pub mod cancel;
 pub mod decoder;
@@ -51,21 +51,22 @@ pub enum EngineState {
 pub struct Ready {
     /// The model's name.
     pub model: String,
-    /// What runs the model, and why nothing better does.
+    /// What runs the model, and why nothing better does it.
     pub runs_on: String,
-    /// How a text with a hole is put to the model.
+    /// The format in which the model is given a text with a hole.
     pub prompt_format: String,
-    /// The longest prompt of a completion, in tokens: what this machine reads in a second.
+    /// The longest prompt of a completion, in tokens: as many as this machine reads in a second.
     pub prompt_tokens: usize,
-    /// Prompt tokens of one pass: what this machine reads while a keystroke may wait.
+    /// Prompt tokens of one pass: as many as this machine reads in the time a keystroke may wait.
     pub chunk_tokens: usize,
     /// How many texts are written in one batch.
     pub lanes: usize,
-    /// How long an automatic completion may write, where the user has set nothing: a line's time.
+    /// How long an automatic completion may write unless the user has set a limit: the time of a
+    /// line.
     pub line_time: Duration,
-    /// Prompt tokens a second, as far as the machine has shown by now.
+    /// Prompt tokens a second, as measured so far.
     pub prefill_speed: f64,
-    /// Written tokens a second, likewise.
+    /// Written tokens a second, as measured so far.
     pub decode_speed: f64,
 }
 
@@ -75,13 +76,13 @@ pub enum EngineError {
     /// A newer request took its place.
     #[error("a newer request took its place")]
     Superseded,
-    /// Whoever submitted it has ended it.
+    /// Its submitter cancelled it.
     #[error("cancelled")]
     Cancelled,
     /// The engine has ended, or never had a model.
     #[error("the engine has ended")]
     Ended,
-    /// The prompt has no room beside the answer.
+    /// The prompt leaves no room for the answer.
     #[error(
         "the text is too long for the model: {prompt} tokens with its prompt, and {room} fit beside \
          the answer; select less"
@@ -111,8 +112,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread, which loads the model first: `load` is called there and may take its time,
-    /// saying what it does to the [`Waiter`] it is given, which wants it until the engine is dropped.
+    /// Starts the thread, which first loads the model with `load`. That may take its time; it
+    /// reports what it does to the [`Waiter`] it is given, which wants the model until the engine
+    /// is dropped.
     pub fn spawn<L, E>(load: L) -> Self
     where
         L: FnOnce(&mut dyn Waiter) -> Result<Model, E> + Send + 'static,
@@ -123,7 +125,7 @@ impl Engine {
         let thread_queue = queue.clone();
         let thread = std::thread::Builder::new().name("inference".to_owned());
         let spawned = thread.spawn(move || {
-            give_way();
+            lower_priority();
             let start = Instant::now();
             let loaded = catch_unwind(AssertUnwindSafe(|| {
                 let mut waiter = Loading(&sender, &thread_queue);
@@ -137,7 +139,7 @@ impl Engine {
                     tracing::info!(?ready, elapsed = ?start.elapsed(), "the model is ready");
                     sender.send_replace(EngineState::Ready(ready));
                     worker.run(&thread_queue, |ready| {
-                        // No news for whoever watches the state.
+                        // The watchers of the state need not wake up for this.
                         sender.send_if_modified(|state| {
                             *state = EngineState::Ready(ready);
                             false
@@ -146,7 +148,7 @@ impl Engine {
                 }
                 Err(problem) => {
                     tracing::error!("no model: {problem}");
-                    // Waiting requests must not wait for ever.
+                    // Waiting requests must not wait forever.
                     thread_queue.close();
                     sender.send_replace(EngineState::Failed(problem));
                 }
@@ -166,7 +168,7 @@ impl Engine {
         self.state.clone()
     }
 
-    /// Has the model write. Dropping the events cancels the request.
+    /// Queues a request. Dropping the events cancels it.
     pub fn submit(&self, request: Request) -> Events {
         let (job, events) = Job::new(request);
         self.queue.submit(job);
@@ -180,7 +182,7 @@ impl Drop for Engine {
     }
 }
 
-/// Tells the state while the model is loaded.
+/// Publishes progress while the model is loaded.
 struct Loading<'a>(&'a watch::Sender<EngineState>, &'a Queue);
 
 impl Waiter for Loading<'_> {
@@ -198,8 +200,8 @@ impl Waiter for Loading<'_> {
 /// slowest change of a burst was applied in 2.8 ms instead of 3.8 to 6 (`benches/server.rs`, two
 /// cores, default model); while two other programs keep both cores busy, answers take 15 % longer.
 ///
-/// Only on Linux is niceness a thread's own.
-fn give_way() {
+/// Only on Linux does each thread have its own niceness.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(5) {
         tracing::debug!(%error, "the inference thread keeps its priority");

@@ -48,8 +48,8 @@ pub trait KvCache: std::fmt::Debug + Send {
         logits: &mut Vec<f32>,
     ) -> Result<(), ForwardError>;
 
-    /// A cache of `lanes` sequences of up to `max_tokens` tokens, each of which begins with the first
-    /// `len` tokens of this one, which has one lane.
+    /// A cache of `lanes` sequences of up to `max_tokens` tokens, each of which begins with the
+    /// first `len` tokens of this one, which has one lane.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ pub enum ForwardError {
 /// A model that is ready to write.
 #[derive(Debug)]
 pub struct Model {
-    /// What people call it.
+    /// The name people know it by.
     pub name: String,
     /// The decoder.
     pub causal_lm: Box<dyn CausalLm>,
@@ -90,11 +90,11 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     /// The format of a text with a hole in it.
     pub fim: FimTemplate,
-    /// The format of a conversation, if the model was taught one.
+    /// The format of a conversation, if the model was trained on one.
     pub chat: Option<ChatTemplate>,
     /// The longest sequence the model was made for, in tokens.
     pub context_length: usize,
-    /// What runs it, and why nothing better does.
+    /// What runs it, and why nothing better does it.
     pub runs_on: String,
 }
 
@@ -103,7 +103,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// See [`LoadError`]: each names the file and the remedy.
+    /// See [`LoadError`]: each message names the file and the remedy.
     pub fn load(directory: &Path, runtime: &mut Runtime) -> Result<Self, LoadError> {
         let manifest = Manifest::read(directory)?;
         let path = directory.join(&manifest.tokenizer);
@@ -157,7 +157,7 @@ pub enum LoadError {
     /// The tokenizer belongs to another model.
     #[error(
         "in {directory} the tokenizer has {tokenizer} tokens and the graph {graph}: \
-         they are of different models; copy the model folder again"
+         they belong to different models; copy the model folder again"
     )]
     Mismatch {
         /// The model folder.
@@ -169,8 +169,8 @@ pub enum LoadError {
     },
 }
 
-/// The folder of the model that is used when none is named, if it can be found: beside the executable,
-/// where a package puts it, or in the source tree the executable was built from.
+/// The folder of the model that is used when none is named, if it can be found: beside the
+/// executable, where a package puts it, or in the source tree the executable was built from.
 #[must_use]
 pub fn default_directory() -> Option<PathBuf> {
     const NAME: &str = "models/smollm2-135m-fim";

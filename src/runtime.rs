@@ -1,8 +1,8 @@
 //! Finds, fetches, verifies and loads the ONNX Runtime shared library.
 //!
-//! The library is looked for where the user named it, then beside the executable, then in the
-//! user's cache; when it is in none of them, the official build ([`release`]) is downloaded once
-//! and kept in the cache, where it is checked against its pinned hash. Everything here blocks.
+//! The library is looked for where the user says, then beside the executable, then in the user's
+//! cache. If it is in none of them, the official build ([`release`]) is downloaded once and kept in
+//! the cache, where it is checked against its pinned hash. Everything here is blocking.
 
 pub mod locate;
 pub mod probe;
@@ -24,10 +24,10 @@ use crate::download::Waiter;
 use locate::{Located, Source, locate, origin};
 use release::{Build, VERSION};
 
-/// Where the library may come from and what it shall run on.
+/// Where the library may come from, and what it should run on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// A library named by the user (flag or configuration); nothing else is tried then.
+    /// A library named by the user (flag or configuration). If there is one, nothing else is tried.
     pub library: Option<PathBuf>,
     /// Never fetch anything.
     pub offline: bool,
@@ -49,12 +49,12 @@ pub struct RuntimeOptions {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// CUDA where the loaded library has it and it works, else the CPU.
+    /// CUDA if the loaded library has it and it works, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// CUDA, with a warning where only the CPU can be had.
+    /// CUDA, with a warning if only the CPU is available.
     Cuda,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Provider {
 }
 
 impl Provider {
-    /// The memory in which what stays on the device belongs: keys and values.
+    /// The memory for what stays on the device: keys and values.
     ///
     /// # Errors
     ///
@@ -102,17 +102,17 @@ pub enum RuntimeError {
     },
     /// No library was found, and none could be fetched.
     #[error(
-        "found no ONNX Runtime library; tried {}; to go on, {advice}, or name an ONNX Runtime \
+        "found no ONNX Runtime library; tried {}; to continue, {advice}, or name an ONNX Runtime \
          library with --runtime PATH or ORT_DYLIB_PATH",
         tried.join("; ")
     )]
     Missing {
         /// Each place with its outcome.
         tried: Vec<String>,
-        /// What helps here besides naming a library.
+        /// What helps other than naming a library.
         advice: &'static str,
     },
-    /// A library that nobody named by hand was found, but it does not load.
+    /// A library that the user did not name was found, but it does not load.
     #[error(
         "cannot load {path} as ONNX Runtime: {problem}; delete it to have {VERSION} fetched, or \
          name another library with --runtime PATH or ORT_DYLIB_PATH"
@@ -123,7 +123,7 @@ pub enum RuntimeError {
         /// What the loader said.
         problem: String,
     },
-    /// This process has loaded another library before.
+    /// This process has already loaded another library.
     #[error(
         "cannot load {requested}: this process has loaded ONNX Runtime from {loaded} and can load \
          only one; restart it to change the library"
@@ -131,10 +131,10 @@ pub enum RuntimeError {
     AlreadyLoaded {
         /// The library in use.
         loaded: PathBuf,
-        /// The library asked for now.
+        /// The library requested now.
         requested: PathBuf,
     },
-    /// The library was loaded, but refuses to work.
+    /// The library was loaded, but does not start.
     #[error(
         "ONNX Runtime at {path} does not start: {problem}; name another library with --runtime PATH"
     )]
@@ -155,16 +155,17 @@ pub struct Runtime {
     pub path: PathBuf,
     /// How it was found.
     pub source: Source,
-    /// The version as far as the file tells it, else `unknown`.
+    /// The version, if it can be told from the file, else `unknown`.
     pub version: String,
     /// What sessions run on: never [`Provider::Auto`].
     pub provider: Provider,
-    /// Why sessions run on the CPU although CUDA was asked for, or could have been had.
+    /// Why sessions run on the CPU although CUDA was requested or seemed to be available.
     pub fallback: Option<String>,
     wanted: Provider,
 }
 
-/// One line: the version, what sessions run on, where the library is, and why not on the GPU.
+/// One line: the version, what sessions run on, where the library is, and why they do not run on
+/// the GPU.
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -196,13 +197,13 @@ impl Runtime {
         Self::load_located(locate(options, waiter)?, options)
     }
 
-    /// As [`Runtime::load`], but a library that is not known is loaded in a child process first, so
-    /// that one which ends the process is an error ([`probe`]). For the program itself only, since
-    /// the child is this program too.
+    /// As [`Runtime::load`], but an unknown library is first loaded in a child process, so that a
+    /// library that crashes the process is an error instead ([`probe`]). For the program itself
+    /// only, since the child is this program too.
     ///
     /// # Errors
     ///
-    /// As of [`Runtime::load`], and when loading the library ends the child.
+    /// As for [`Runtime::load`], and when loading the library ends the child.
     pub fn load_probed(
         options: &RuntimeOptions,
         waiter: &mut dyn Waiter,
@@ -251,11 +252,11 @@ impl Runtime {
         })
     }
 
-    /// Runs later sessions on the CPU, and tells the user if CUDA was asked for.
+    /// Runs later sessions on the CPU, and warns the user if CUDA was requested.
     pub fn fall_back(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
         if self.wanted == Provider::Cuda {
-            tracing::warn!("CUDA was asked for, but {reason}; running on the CPU");
+            tracing::warn!("CUDA was requested, but {reason}; running on the CPU");
         } else {
             tracing::debug!("running on the CPU: {reason}");
         }
@@ -263,9 +264,9 @@ impl Runtime {
         self.fallback = Some(reason);
     }
 
-    /// Lets go of the environment that this module keeps for later loads, for the end of `main`:
-    /// on macOS ONNX Runtime aborts at exit while its environment lives. When the last `Runtime`
-    /// and session are dropped too, this process cannot load ONNX Runtime again.
+    /// Drops the environment that this module keeps for later loads. To be called at the end of
+    /// `main`: on macOS ONNX Runtime aborts at exit while its environment lives. Once the last
+    /// `Runtime` and session are dropped too, this process cannot load ONNX Runtime again.
     pub fn release() {
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         process.environment = None;
@@ -292,8 +293,8 @@ impl Runtime {
     }
 }
 
-/// What this process has loaded: ort keeps the first library for good and makes one environment
-/// only, so that later loads must share it.
+/// What this process has loaded: ort keeps the first library forever and makes only one
+/// environment, so later loads must share it.
 struct Process {
     library: Option<PathBuf>,
     environment: Option<Environment>,
@@ -356,7 +357,8 @@ fn unusable(located: &Located, options: &RuntimeOptions, problem: String) -> Run
 }
 
 /// ort has no safe call for the version, and the build information of official libraries does not
-/// hold it: tell it from the official size, else from the file name behind any links.
+/// contain it. So it is told from the official size, else from the file name that any links lead
+/// to.
 fn version_of(path: &Path) -> String {
     if Build::for_this_machine().is_some_and(|build| build.has_size_of(path)) {
         return VERSION.to_owned();
@@ -368,7 +370,7 @@ fn version_of(path: &Path) -> String {
         .filter(|part| part.parse::<u32>().is_ok())
         .collect();
     match numbers[..] {
-        // One number is that of the interface, not of the release.
+        // A single number is that of the interface, not of the release.
         [] | [_] => "unknown".to_owned(),
         _ => numbers.join("."),
     }
@@ -382,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_library_does_not_load() {
+    fn a_file_that_is_not_a_library_does_not_load() {
         let home = Home::new();
         let options = RuntimeOptions {
             library: Some(home.write("text", "no library")),
@@ -394,7 +396,7 @@ mod tests {
         let start = "--runtime names HOME/text, which is not a loadable ONNX Runtime library (";
         let error = home.normal(error);
         assert!(error.starts_with(start), "{error}");
-        // The attempt does not stand in the way of the next.
+        // The attempt does not prevent the next one.
         let again = Runtime::load(&options, &mut |_: &str| {})
             .unwrap_err()
             .to_string();
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_nobody_named_is_to_be_deleted() {
+    fn an_unusable_library_that_was_not_named_should_be_deleted() {
         for source in [Source::Beside, Source::Cache, Source::Fetched] {
             let home = Home::new();
             let located = Located {
@@ -446,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_read_off_the_file() {
+    fn a_version_is_told_from_the_file() {
         let official = Build::for_this_machine().map(|build| ("renamed", build.size, VERSION));
         let table = [
             ("libonnxruntime.so.1.32.0", 1, "1.32.0"),
@@ -468,7 +470,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_version_is_read_behind_links() {
+    fn a_version_is_told_through_links() {
         let home = Home::new();
         let link = home.path("libonnxruntime.so");
         let library = home.write("libonnxruntime.so.1.30.2", "");

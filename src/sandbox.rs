@@ -1,10 +1,10 @@
 //! Runs one generated program where it can do no harm.
 //!
-//! The program is the model's: it is taken for hostile. On Linux it runs in `bubblewrap`
-//! (`bubblewrap`), behind a filter of system calls (`filter`) and under the eyes of this process,
-//! which ends all of it at the first limit (`watch`, `processes`). It sees the system's programs
-//! and libraries read-only and an empty working folder in memory: no home, no network, no process
-//! and no environment of ours. When a run is over, nothing is left of it. Everything here blocks.
+//! The model wrote the program, so it is treated as hostile. On Linux it runs in `bubblewrap`
+//! (`bubblewrap`), behind a filter of system calls (`filter`) and watched by this process, which
+//! ends everything at the first limit (`watch`, `processes`). It sees the system's programs and
+//! libraries read-only and an empty working folder in memory: no home, no network, no process and
+//! no environment of ours. When a run is over, nothing is left of it. Everything here is blocking.
 
 #[cfg(target_os = "linux")]
 mod bubblewrap;
@@ -17,7 +17,7 @@ mod elsewhere;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod filter;
-/// No filter is known for the other machines.
+/// There is no filter for other machines.
 #[cfg(all(
     target_os = "linux",
     not(any(target_arch = "x86_64", target_arch = "aarch64"))
@@ -43,35 +43,35 @@ pub use bubblewrap::Sandbox;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::Sandbox;
 
-/// What shall be run.
+/// What to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Program<'a> {
-    /// The command and its arguments as the program sees them; it is looked for on
-    /// `/usr/bin:/bin` if it has no slash.
+    /// The command and its arguments as the program sees them; if it has no slash, it is looked for
+    /// on `/usr/bin:/bin`.
     pub command: &'a [&'a str],
-    /// Names, relative to the working folder, and texts of the files that are put there.
+    /// The files to put into the working folder: names relative to it, and texts.
     pub files: &'a [(&'a str, &'a str)],
-    /// Folders it may read besides the system's, at the same place: where a toolchain lives that
-    /// is not under `/usr`. Absolute; the interpreter's own path must be the real one, since
-    /// links to it are not there.
+    /// Folders it may read besides the system's, at the same paths: for a toolchain that is not
+    /// under `/usr`. They are absolute. The interpreter's own path must be the real one, since
+    /// links to it do not exist inside.
     pub folders: &'a [&'a Path],
     /// What it can read from its standard input.
     pub stdin: &'a [u8],
 }
 
-/// How much a program may use; more of anything ends it.
+/// How much a program may use. Exceeding a limit ends it, except for [`Limits::files`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From the start to the end, the sandbox's own start (some 15 ms) included.
     pub time: Duration,
-    /// Bytes that all processes together keep in memory. It is looked at every few milliseconds;
-    /// each process can also not allocate more than twice as much, which the program sees as an
-    /// error of its own.
+    /// Bytes that all processes together keep in memory. This is checked every few milliseconds. A
+    /// process cannot allocate more than twice as much either, which the program sees as an error
+    /// of its own.
     pub memory: u64,
     /// Bytes written to standard output and standard error together.
     pub output: usize,
-    /// Bytes in the working folder, which is in memory too. Full is an error for the program, no
-    /// ending.
+    /// Bytes in the working folder, which is in memory too. A full folder is an error for the
+    /// program and does not end it.
     pub files: u64,
     /// Processes at the same time, each thread counted.
     pub processes: usize,
@@ -79,8 +79,8 @@ pub struct Limits {
 
 impl Default for Limits {
     /// For a few small tests of one function: an interpreter starts in far less than a second and
-    /// 50 MB; nobody reads more than some pages of output; numeric libraries start a thread for
-    /// each core.
+    /// 50 MB; people read no more than a few pages of output; numeric libraries start a
+    /// thread for each core.
     fn default() -> Self {
         Self {
             time: Duration::from_secs(5),
@@ -92,7 +92,7 @@ impl Default for Limits {
     }
 }
 
-/// What became of a program.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How it ended.
@@ -108,30 +108,30 @@ pub struct Outcome {
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this code. A command that cannot be started is 126 or 127, as in a shell;
-    /// a program that dies of an error of its allocator is here too.
+    /// By itself, with this code. A command that cannot be started gives 126 or 127, as in a shell.
+    /// A program that ends because it cannot allocate memory is here too.
     Exited(i32),
-    /// By this signal. The same as an exit with 128 more, as in a shell: the two cannot be told
-    /// apart.
+    /// By this signal. As in a shell, this cannot be told from an exit with the signal's number
+    /// plus 128.
     Killed(i32),
-    /// It was ended at the limit of time.
+    /// It was ended at the time limit.
     Time,
-    /// It was ended at the limit of output.
+    /// It was ended at the output limit.
     Output,
-    /// It was ended at the limit of processes.
+    /// It was ended at the process limit.
     Processes,
-    /// It was ended at the limit of memory.
+    /// It was ended at the memory limit.
     Memory,
-    /// It was ended because nobody wanted it any more.
+    /// It was ended because it was cancelled.
     Cancelled,
 }
 
-/// Why there is no sandbox here.
+/// Why there is no sandbox on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSandbox {
-    /// Nothing is known for this kind of machine.
+    /// There is none for this kind of machine.
     #[error(
-        "no sandbox is known for {} on {}: generated programs are run on Linux only \
+        "there is no sandbox for {} on {}: generated programs are run on Linux only \
          (x86-64 and ARM64)",
         std::env::consts::OS,
         std::env::consts::ARCH
@@ -148,11 +148,12 @@ pub enum NoSandbox {
         /// The package it is in, the same in the large distributions.
         package: &'static str,
     },
-    /// It is installed and does not work.
+    /// It is installed but does not work.
     #[error(
-        "bubblewrap does not work here ({reason}); where user namespaces are off, \
+        "bubblewrap does not work here ({reason}); \
          `sysctl user.max_user_namespaces kernel.unprivileged_userns_clone \
-         kernel.apparmor_restrict_unprivileged_userns` shows it, and most containers forbid them"
+         kernel.apparmor_restrict_unprivileged_userns` shows whether user namespaces are off, \
+         and most containers forbid them"
     )]
     Broken {
         /// What it said.
@@ -160,8 +161,8 @@ pub enum NoSandbox {
     },
 }
 
-/// The first program of that name on the absolute folders of `path`: others depend on where we are,
-/// which may be a stranger's project.
+/// The first program of that name in the absolute folders of `path`. Relative ones are skipped:
+/// they depend on the current folder, which may be an untrusted project.
 pub fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path)
         .filter(|folder| folder.is_absolute())

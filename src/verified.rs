@@ -2,14 +2,15 @@
 //! not at each start.
 //!
 //! The record, `verified.json` in the user's cache folder, names each file by its canonical path,
-//! with its size, its modification time and its hash, or another fact that was found out. A file is hashed again when its size or its
-//! time has changed. A record that is missing, damaged or cannot be written costs time only.
+//! with its size, its modification time and its hash, or another fact that was verified. A file is
+//! hashed again when its size or time has changed. A record that is missing, damaged or cannot be
+//! written only costs time.
 //!
-//! What is trusted: the record finds damage, not a forger. Whoever may write to the user's cache,
-//! or set the times of a file, can put any file there, and the record can say nothing against it.
+//! What is trusted: the record detects damage, not forgery. Anyone who may write to the user's
+//! cache, or set the times of a file, can put any file there, and the record does not prevent it.
 //! So that no one else need be trusted, a record is ignored, on Unix, unless it belongs to the user
-//! and nobody else may write to it. It is never taken as proof that a file is wrong: that is always
-//! told from the file.
+//! and nobody else may write to it. It is never proof that a file is wrong: that is always found
+//! from the file itself.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -25,9 +26,9 @@ use crate::cache_folder::cache_folder;
 /// Whether a file is the one it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is, as the file shows or as it showed before it was recorded.
+    /// It is: the file was hashed now, or earlier and recorded.
     Verified,
-    /// It is not, as the file shows.
+    /// It is not: the file was hashed now.
     Wrong {
         /// Its SHA-256 in lower-case hexadecimal.
         actual: String,
@@ -65,7 +66,7 @@ impl Record {
     /// When the file cannot be read, or is not a regular file.
     pub fn check(&self, path: &Path, sha256: &str) -> io::Result<Verdict> {
         let path = fs::canonicalize(path)?;
-        // Before it is opened, since opening a pipe waits for its writer.
+        // Checked before opening, since opening a pipe waits for its writer.
         if !fs::metadata(&path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
@@ -84,12 +85,13 @@ impl Record {
         Ok(Verdict::Verified)
     }
 
-    /// Finds out whether something holds for the content of a file, unless that is recorded. The
-    /// `fact` is a short text by which it is recorded, and no SHA-256. Only what holds is recorded.
+    /// Finds out whether something is true of the content of a file, unless that is recorded. It is
+    /// recorded under `fact`, a short text that is not a SHA-256. Only facts that hold are
+    /// recorded.
     ///
     /// # Errors
     ///
-    /// When there is no such file, and whatever `find_out` answers, which it does if the fact does
+    /// When there is no such file, and the error of `find_out`, which it returns if the fact does
     /// not hold.
     pub fn holds<E: From<io::Error>>(
         &self,
@@ -130,8 +132,9 @@ impl Record {
         files.unwrap_or_default()
     }
 
-    /// Adds what was found of a file that was as in `before`, unless it has changed meanwhile. Of
-    /// two processes that add at the same time, one may win: the other's file is hashed again.
+    /// Adds a fact about a file that had the metadata `before`, unless it has changed in the
+    /// meantime. If two processes add at the same time, one may overwrite the other, whose file is
+    /// then hashed again.
     fn add(&self, file: &Path, before: &Metadata, fact: &str) {
         let (Some(name), Some(entry)) = (file.to_str(), Entry::of(before, fact)) else {
             return;
@@ -165,14 +168,14 @@ impl Record {
     }
 }
 
-/// No more of a record is read: some thousand files.
+/// No more of a record is read. This is enough for some thousand files.
 const RECORD_BYTES: u64 = 1 << 20;
 
-/// A file whose last change is younger may change again without another time: some file systems
-/// keep only every second one.
+/// A file that was changed more recently may change again without a new time: some file systems
+/// keep times to two seconds only.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What is kept of a verified file.
+/// What is recorded of a verified file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     /// In bytes.
@@ -184,7 +187,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// None for a file whose size and time do not tell its content.
+    /// `None` for a file whose content may change without a change of size or time.
     fn of(metadata: &Metadata, fact: &str) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         let age = SystemTime::now().duration_since(modified).ok()?;
@@ -262,7 +265,7 @@ mod tests {
 
         fn touch(&self, age: Duration) {
             let file = File::options().write(true).open(self.file()).unwrap();
-            // The same for each call with the same age.
+            // The same time for each call with the same age.
             let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
             let now = if age < SETTLED {
                 SystemTime::now()
@@ -276,8 +279,8 @@ mod tests {
             self.record.check(&self.file(), sha256).unwrap()
         }
 
-        /// Whether the file is taken for good without being read: its content is changed so that
-        /// neither size nor time tells.
+        /// Whether the file is accepted without being read: its content is changed while its size
+        /// and time stay the same.
         fn is_known(&self) -> bool {
             let modified = fs::metadata(self.file()).unwrap().modified().unwrap();
             fs::write(self.file(), "b library\n").unwrap();
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn another_fact_is_found_out_once() {
+    fn another_fact_is_verified_once() {
         let home = Home::new();
         let find_out = |fact: &str, answer: io::Result<()>| {
             let mut asked = false;
@@ -355,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_record_costs_only_time() {
+    fn a_bad_record_only_costs_time() {
         let good = fs::read_to_string(Home::new().record()).unwrap();
         for bad in ["", "{", "[]", "null", "\0", &good[1..], "{\"/\": {}}"] {
             let home = Home::new();
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_link_stands_for_its_file() {
+    fn a_link_is_checked_as_its_file() {
         let home = Home::new();
         let link = home.folder.path().join("link");
         std::os::unix::fs::symlink(home.file(), &link).unwrap();
@@ -404,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_gone_are_forgotten() {
+    fn files_that_no_longer_exist_are_removed() {
         let home = Home::new();
         let other = home.folder.path().join("other");
         fs::rename(home.file(), &other).unwrap();
@@ -418,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_an_error() {
+    fn what_is_not_a_file_is_an_error() {
         let home = Home::new();
         let missing = home.folder.path().join("missing");
         let error = home.record.check(&missing, SHA256).unwrap_err();

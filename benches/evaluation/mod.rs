@@ -9,9 +9,9 @@ use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use serde::de::DeserializeOwned;
 
-/// The rows of the set (JSON lines) that the first argument names, or as many from all over it, which
-/// is sorted, as the second says; and the third argument. Nothing, and a word of `usage`, where no set
-/// is named.
+/// The rows of the set (JSON lines) that the first argument names, and the third argument. The
+/// second argument limits the number of rows; they are spread over the set, because it is sorted.
+/// If no set is named, prints `usage` and returns `None`.
 pub(crate) fn rows<Row: DeserializeOwned>(
     usage: &str,
 ) -> anyhow::Result<Option<(Vec<Row>, Option<String>)>> {

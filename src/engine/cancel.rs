@@ -14,13 +14,14 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the request shall end.
+    /// Whether the request has been cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Cancels when dropped: a handler's future that is dropped takes its work in the model with it.
+    /// A guard that cancels when dropped: when a handler's future is dropped, its work in the model
+    /// ends.
     #[must_use = "dropping the guard cancels"]
     pub fn on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(Some(self.clone()))
@@ -32,7 +33,7 @@ impl Cancel {
 pub struct CancelOnDrop(Option<Cancel>);
 
 impl CancelOnDrop {
-    /// Lets the request live: it has ended by itself.
+    /// Disarms the guard: the request has ended by itself.
     pub fn disarm(mut self) {
         self.0 = None;
     }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::cancel::Cancel;
 use crate::model::{CausalLm, ForwardError, KvCache};
 
-/// The fewest tokens with which a prompt ends. One token goes through another kernel than a batch
-/// and its logits differ a little; with two, a prompt's logits do not depend on what was reused.
+/// The fewest tokens in the last pass over a prompt. A single token goes through a different kernel
+/// than a batch, and its logits differ a little; with two, a prompt's logits do not depend on what
+/// was reused.
 const LAST_BATCH: usize = 2;
 
 /// The owner of one token sequence.
@@ -25,9 +26,9 @@ pub struct Decoder {
 /// What a prefill did, in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefill {
-    /// Were in the cache already.
+    /// Tokens that were in the cache already.
     pub reused: usize,
-    /// Went through the model.
+    /// Tokens that went through the model.
     pub computed: usize,
     /// Whether the whole prompt is in the cache now, and the logits are those of its end.
     pub complete: bool,
@@ -50,8 +51,8 @@ impl Decoder {
     }
 
     /// Makes the sequence equal `prompt`, keeping the longest common prefix and reading the rest in
-    /// passes of `chunk` tokens. Between passes it looks at `cancel`; what was computed until then
-    /// stays for the next prompt.
+    /// passes of `chunk` tokens. It checks `cancel` between passes; what was computed by then is
+    /// kept for the next prompt.
     ///
     /// # Errors
     ///
@@ -76,8 +77,8 @@ impl Decoder {
         Ok(prefill)
     }
 
-    /// Keeps the longest beginning that the sequence and `prompt` have in common, except for the end
-    /// of `prompt`, whose logits must be computed anew. Answers how many tokens it keeps.
+    /// Keeps the longest common prefix of the sequence and `prompt`, except for the end of
+    /// `prompt`, whose logits must be computed again. Returns how many tokens it keeps.
     pub fn keep(&mut self, prompt: &[u32]) -> usize {
         let common = self.tokens.iter().zip(prompt);
         let common = common.take_while(|(cached, wanted)| cached == wanted);
@@ -86,16 +87,15 @@ impl Decoder {
         reused
     }
 
-    /// Keeps the longest beginning that the sequence and `prompt` have in common, if the sequence is
-    /// more than a beginning of `prompt`.
+    /// As [`keep`](Self::keep), unless the sequence is a prefix of `prompt`, which is kept whole.
     pub fn keep_whole(&mut self, prompt: &[u32]) {
         if !prompt.starts_with(&self.tokens) {
             self.keep(prompt);
         }
     }
 
-    /// Reads the next chunk of `prompt`, of which the sequence is a beginning: `chunk` tokens, four
-    /// at least. Answers how many tokens that were.
+    /// Reads the next chunk of `prompt`, of which the sequence is a prefix: `chunk` tokens, but at
+    /// least four. Returns how many tokens it read.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Decoder {
         let rest = &prompt[self.tokens.len()..];
         let length = match rest.len() {
             all if all <= chunk => all,
-            // No single token may be left for the last pass.
+            // The last pass must not be left with a single token.
             most if most < chunk + LAST_BATCH => chunk - LAST_BATCH,
             _ => chunk,
         };
@@ -122,7 +122,7 @@ impl Decoder {
         self.forward(&[token])
     }
 
-    /// A cache of `lanes` sequences of up to `max_tokens` tokens that all begin as this one.
+    /// A cache of `lanes` sequences of up to `max_tokens` tokens that all begin with this one.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Decoder {
         self.capacity
     }
 
-    /// The time spent in the model since this was last asked.
+    /// The time spent in the model since the last call.
     pub fn take_model_time(&mut self) -> Duration {
         std::mem::take(&mut self.model_time)
     }
@@ -279,7 +279,7 @@ mod tests {
             let model = Scripted::default();
             let mut decoder = Decoder::new(&model, 100).unwrap();
             for act in acts {
-                // A failure (the sequence is full) is one more thing after which the law holds.
+                // The law also holds after a failure (the sequence is full).
                 let _ = match act {
                     Act::Prefill(text) => decoder.prefill(&prompt(&text), CHUNK, &Cancel::default())
                         .map(|_| ()),

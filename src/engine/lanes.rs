@@ -1,4 +1,4 @@
-//! The loop that writes: texts that go on from one prompt, a token in each with every pass.
+//! The loop that writes: texts that continue one prompt, each by one token per pass.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -10,32 +10,33 @@ use super::writer::{Step, Writer};
 use crate::model::tokenizer::Tokenizer;
 use crate::model::{ForwardError, KvCache};
 
-/// What is common to the texts of one request.
+/// What the texts of one request have in common.
 #[derive(Clone, Debug)]
 pub struct Texts {
-    /// What each must begin with, and is not part of it.
+    /// What the model must write before each text. It is not part of it.
     pub healed: Vec<u8>,
-    /// The tokens that end one.
+    /// The tokens that end a text.
     pub end: Vec<u32>,
     /// How much to write.
     pub scope: Scope,
     /// What comes after them.
     pub suffix: String,
-    /// How long one may become.
+    /// How long a text may become.
     pub limits: Limits,
     /// How many, and how they are chosen.
     pub draws: Draws,
 }
 
-/// Texts at work, several of them in one batch. To write 16 takes seven times as long as to write
-/// one (`benches/model.rs`, default model): the weights are read once for all.
+/// Texts being written, several of them in one batch. Writing 16 takes seven times as long as
+/// writing one (`benches/model.rs`, default model): each pass reads the weights once for all of
+/// them.
 ///
 /// A lane whose text is done goes back to the end of the prompt, which costs nothing, and draws the
 /// next one.
 #[derive(Debug)]
 pub struct Lanes {
     texts: Texts,
-    /// Copies of the prompt's cache, one for each lane; `None` where the only lane writes in the
+    /// Copies of the prompt's cache, one for each lane; `None` when the only lane writes in the
     /// decoder itself.
     fork: Option<Box<dyn KvCache>>,
     lanes: Vec<Lane>,
@@ -49,7 +50,7 @@ pub struct Lanes {
     logits: Vec<f32>,
     /// The draws that have not begun.
     waiting: Range<usize>,
-    /// Spent in the model's passes over forks.
+    /// The time spent in the model's passes over forks.
     model_time: Duration,
 }
 
@@ -59,7 +60,7 @@ struct Lane {
     writer: Option<(usize, Writer)>,
     /// Tokens in the cache.
     past: usize,
-    /// What goes into the next pass.
+    /// The token for the next pass.
     token: u32,
 }
 
@@ -71,7 +72,7 @@ impl Lanes {
         Self::new(decoder, texts, None, 1, decoder.capacity())
     }
 
-    /// `most` lanes at most, each in a copy of `decoder`'s cache, that go on from the end of its
+    /// Up to `most` lanes, each in a copy of `decoder`'s cache, that continue from the end of its
     /// sequence, whose logits must be current.
     ///
     /// # Errors
@@ -110,12 +111,12 @@ impl Lanes {
         }
     }
 
-    /// Writes one token in each lane, and hands over each text that is done then, with the number of
-    /// its draw. Answers whether there is more to write.
+    /// Writes one token in each lane, and passes each finished text to `done` with the number of
+    /// its draw. Returns whether there is more to write.
     ///
     /// # Errors
     ///
-    /// When the model fails; what is not done is lost then.
+    /// When the model fails; unfinished texts are lost then.
     pub fn step(
         &mut self,
         tokenizer: &Tokenizer,
@@ -139,7 +140,8 @@ impl Lanes {
                         lane.past = self.prompt;
                         lane.token = 0;
                         let Some(draw) = self.waiting.next() else {
-                            // The lane idles: its pass writes after the prompt, where nobody reads.
+                            // The lane is idle: its pass writes after the prompt, where nothing is
+                            // read.
                             break;
                         };
                         if self.fork.is_none() {
@@ -190,7 +192,7 @@ impl Lanes {
         passed
     }
 
-    /// The text so far, where only one is written.
+    /// The text so far, if only one is written.
     #[must_use]
     pub fn single_text(&self) -> Option<&str> {
         match (self.texts.draws.count, &self.lanes[..]) {
@@ -205,7 +207,7 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// The time spent in the model since this was last asked, without that of the decoder.
+    /// The time spent in the model since the last call, without that of the decoder.
     pub fn take_model_time(&mut self) -> Duration {
         std::mem::take(&mut self.model_time)
     }

@@ -24,9 +24,10 @@ pub(super) struct Worker {
     pace: Pace,
     /// The completions' decoder.
     completions: Decoder,
-    /// The tasks' own decoder, made at the first one: what comes first in each of them is kept.
+    /// The tasks' own decoder, made for the first task. It keeps what the prompts of tasks begin
+    /// with.
     tasks: Option<Decoder>,
-    /// The runs under way, one of a priority at most, the most urgent last.
+    /// The runs in progress, at most one of each priority, the most urgent last.
     runs: Vec<Run>,
 }
 
@@ -50,7 +51,7 @@ impl Worker {
         })
     }
 
-    /// The model and what is known of its speed by now.
+    /// The model and what is known of its speed so far.
     pub(super) fn ready(&self) -> Ready {
         let Self { model, pace, .. } = self;
         Ready {
@@ -66,7 +67,7 @@ impl Worker {
         }
     }
 
-    /// Works until the queue is closed. `learned` is told when more is known of the model's speed.
+    /// Works until the queue is closed. Calls `learned` when more is known of the model's speed.
     pub(super) fn run(mut self, queue: &Queue, mut learned: impl FnMut(Ready)) {
         let mut known = self.pace;
         loop {
@@ -76,13 +77,13 @@ impl Worker {
             }
             match queue.next(self.runs.last().map(Run::priority)) {
                 Next::Start(job) => {
-                    // Anything drops an idle run.
+                    // Any request drops an idle run.
                     if let Some(idle) = self.runs.pop_if(|run| run.priority() == Priority::Idle) {
                         idle.end(Err(EngineError::Superseded));
                     }
                     self.runs.push(Run::new(*job));
                 }
-                Next::GoOn => self.advance(),
+                Next::Continue => self.advance(),
                 Next::End => return,
             }
         }
@@ -100,7 +101,7 @@ impl Worker {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 tracing::error!(priority = ?run.priority(), "the engine panicked");
-                // Law (cache truth): after a panic nobody knows what the cache holds.
+                // Law (cache truth): after a panic it is unknown what the cache holds.
                 match run.priority() {
                     Priority::Task => self.tasks = None,
                     _ => self.completions.truncate(0),

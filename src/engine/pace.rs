@@ -6,14 +6,15 @@ use super::cancel::Cancel;
 use super::decoder::Decoder;
 use crate::model::ForwardError;
 
-/// A pass of the model takes about this long at most, for a keystroke waits for the pass under way.
+/// A pass of the model takes at most about this long, because a keystroke waits for the pass in
+/// progress.
 const PASS: Duration = Duration::from_millis(50);
 
-/// A prompt of which nothing is in the cache is read within this time.
+/// A prompt with nothing in the cache is read within this time.
 const READING: Duration = Duration::from_secs(1);
 
-/// The lengths of prompts, in tokens. Coarse steps, or two starts on one machine would show the model
-/// different amounts of a file.
+/// The lengths of prompts, in tokens. The steps are coarse, or two starts on one machine would show
+/// the model different amounts of a file.
 const PROMPTS: [usize; 7] = [128, 192, 256, 384, 512, 768, LONGEST_PROMPT];
 
 /// The longest prompt, in tokens.
@@ -25,7 +26,7 @@ const LANES: usize = 16;
 /// Tokens of a long line of code.
 const LINE: usize = 24;
 
-/// A line may be waited for this long, whatever the model.
+/// The least and the most time to wait for a line, whatever the model.
 const LINE_TIME: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1500)];
 
 /// What was measured after loading, and learned since.
@@ -35,7 +36,7 @@ pub(super) struct Pace {
     pub(super) prefill: f64,
     /// Written tokens a second, in one text.
     pub(super) decode: f64,
-    /// What each further text in a batch adds to a pass.
+    /// What each additional text in a batch adds to a pass.
     pub(super) lane: Duration,
     /// Tokens of one pass while a prompt is read.
     pub(super) chunk: usize,
@@ -52,7 +53,7 @@ impl Pace {
         const PROMPT: usize = 64;
         const STEPS: usize = 4;
         const BATCH: usize = 4;
-        // Any ids will do; their number is what costs. Ascending ones differ from each other.
+        // Any ids will do: only their number costs time. Ascending ones are all different.
         let ids: Vec<u32> = (0..2 * PROMPT as u32).collect();
         decoder.prefill(&ids[..PROMPT], PROMPT, &Cancel::default())?;
         let prefill = timed(|| decoder.prefill(&ids, PROMPT, &Cancel::default()))?;
@@ -66,7 +67,7 @@ impl Pace {
         fork.forward(&[past; BATCH], &[0; BATCH], 1, &mut logits)?;
         let batch = timed(|| fork.forward(&[past + 1; BATCH], &[0; BATCH], 1, &mut logits))?;
 
-        // Short passes are slower a token than long ones: what counts is their own time.
+        // Short passes take longer per token than long ones, so that a short one is timed too.
         let mut chunk = chunk(PROMPT, prefill);
         if chunk < PROMPT {
             decoder.truncate(PROMPT);
@@ -86,17 +87,17 @@ impl Pace {
     }
 
     /// Learns from a pass that read `tokens` tokens. The machine may have been busy when it was
-    /// measured, so only what is faster counts: nothing makes a machine seem faster than it is.
+    /// measured, so only faster passes count: nothing makes a machine seem faster than it is.
     pub(super) fn observe_reading(&mut self, tokens: usize, time: Duration) {
-        // A pass over a few tokens says little of a long one.
+        // A pass over a few tokens says little about a long one.
         if tokens >= self.chunk {
             self.prefill = self.prefill.max(speed(tokens, time));
             self.chunk = self.chunk.max(chunk(tokens, time).min(2 * self.chunk));
         }
     }
 
-    /// Learns from a pass that wrote a token in each of `lanes` texts. As with reading, only what is
-    /// faster counts.
+    /// Learns from a pass that wrote a token in each of `lanes` texts. As with reading, only faster
+    /// passes count.
     pub(super) fn observe_writing(&mut self, lanes: usize, time: Duration) {
         let step = Duration::from_secs_f64(1.0 / self.decode.max(1e-3));
         match lanes.checked_sub(1) {
@@ -108,8 +109,8 @@ impl Pace {
         }
     }
 
-    /// The longest prompt of a completion, in tokens, within what `capacity` tokens have room for
-    /// beside the answer.
+    /// The longest prompt of a completion, in tokens, that leaves room for the answer within
+    /// `capacity` tokens.
     pub(super) fn prompt_tokens(&self, capacity: usize) -> usize {
         let readable = (self.prefill * READING.as_secs_f64()) as usize;
         let fitting = PROMPTS.iter().rev().find(|tokens| **tokens <= readable);
@@ -131,7 +132,7 @@ impl Pace {
     pub(super) fn line_time(&self) -> Duration {
         let line = Duration::from_secs_f64(LINE as f64 / self.decode.max(1e-3));
         let [least, most] = LINE_TIME;
-        // In tenths of a second, for people read it.
+        // In tenths of a second, because people read it.
         let tenths = (line.as_secs_f64() * 10.0).ceil() as u64;
         Duration::from_millis(100 * tenths).clamp(least, most)
     }
@@ -158,8 +159,8 @@ fn timed<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<Duration, 
 mod tests {
     use super::*;
 
-    /// Speeds in tokens a second and milliseconds a lane; then prompt tokens, lanes, and the time of
-    /// a line in milliseconds.
+    /// Speeds in tokens a second and milliseconds a lane; then prompt tokens, lanes, and the time
+    /// of a line in milliseconds.
     fn check(prefill: f64, decode: f64, lane: u64, expected: (usize, usize, u64)) {
         let pace = Pace {
             prefill,
@@ -173,7 +174,8 @@ mod tests {
 
     #[test]
     fn limits_follow_from_the_speed() {
-        // 135M, 0.5B and 1.5B parameters on two cores, a fast GPU, and something that hardly moves.
+        // 135M, 0.5B and 1.5B parameters on two cores, a fast GPU, and a machine that is far too
+        // slow.
         check(1100.0, 100.0, 4, (1024, 11, 400));
         check(300.0, 38.0, 10, (256, 3, 700));
         check(110.0, 14.0, 30, (128, 1, 1500));

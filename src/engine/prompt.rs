@@ -22,12 +22,12 @@ pub struct Prompt {
     /// The bytes at the end of the text before the hole that are not in `ids`: the model must write
     /// them first.
     ///
-    /// This is token healing: the cursor may stand within what the model knows as one token
+    /// This is token healing: the cursor may be within what the model knows as one token
     /// (`retu|`), so the last token before it is left to the model to complete.
     pub healed: Vec<u8>,
     /// The tokens that end a text.
     pub end: Vec<u32>,
-    /// Parts or examples that it holds.
+    /// How many parts or examples it holds.
     pub parts: usize,
 }
 
@@ -42,18 +42,18 @@ pub struct Room {
     pub all: usize,
 }
 
-/// The suffix takes at most one part in this many of the budget.
+/// The suffix takes at most the budget divided by this.
 const SUFFIX_SHARE: usize = 4;
 
-/// Parts of other files take at most one part in this many of the budget.
+/// Parts of other files take at most the budget divided by this.
 const PARTS_SHARE: usize = 2;
 
-/// When the prefix outgrows the budget its left edge moves on by this many bytes for each token of the
-/// budget at once, about a third of the prompt, because every move costs a whole prefill.
+/// When the prefix outgrows the budget, its left edge moves by this many bytes for each token of
+/// the budget, about a third of the prompt in one step, because every move costs a whole prefill.
 const EDGE_STEP: usize = 1;
 
-/// Builds prompts, and remembers the tokens of the pieces of text it has seen: a keystroke tokenizes
-/// a few lines and not the whole window.
+/// Builds prompts, and remembers the tokens of the pieces of text it has seen, so that a keystroke
+/// tokenizes a few lines and not the whole window.
 #[derive(Debug)]
 pub struct PromptBuilder {
     pieces: LruCache<Box<str>, Arc<[u32]>>,
@@ -83,12 +83,12 @@ impl Default for PromptBuilder {
 }
 
 impl PromptBuilder {
-    /// The prompt for what `request` asks.
+    /// The prompt for `request`.
     ///
     /// # Errors
     ///
-    /// [`EngineError::TooLong`] when a conversation has no room, and [`EngineError::Template`] when
-    /// the model's chat template does not render it.
+    /// [`EngineError::TooLong`] when a conversation does not fit, and [`EngineError::Template`]
+    /// when the model's chat template does not render it.
     pub fn build(
         &mut self,
         model: &Model,
@@ -132,11 +132,11 @@ impl PromptBuilder {
         let (mut ids, parts) = self.parts(tokenizer, fim, parts, budget / PARTS_SHARE);
         let budget = budget - ids.len();
         let file = self.file(tokenizer, fim, &hole.file_name);
-        let of_suffix = budget / SUFFIX_SHARE;
+        let suffix_budget = budget / SUFFIX_SHARE;
         let markers = file.len() + 3;
-        let of_prefix = budget.saturating_sub(of_suffix + markers);
-        let suffix = self.suffix(tokenizer, &hole.suffix, of_suffix);
-        let mut prefix = self.prefix(tokenizer, hole, of_prefix, growth);
+        let prefix_budget = budget.saturating_sub(suffix_budget + markers);
+        let suffix = self.suffix(tokenizer, &hole.suffix, suffix_budget);
+        let mut prefix = self.prefix(tokenizer, hole, prefix_budget, growth);
         let healed = heal(tokenizer, &mut prefix);
 
         ids.extend(file);
@@ -170,8 +170,8 @@ impl PromptBuilder {
         }
     }
 
-    /// The nearest parts that fit `budget`, in the order of their files' names, which stays the same
-    /// while the cursor moves, and how many they are.
+    /// The nearest parts that fit `budget`, in the order of their files' names, which stays the
+    /// same while the cursor moves, and how many there are.
     fn parts(
         &mut self,
         tokenizer: &Tokenizer,
@@ -201,7 +201,7 @@ impl PromptBuilder {
         )
     }
 
-    /// The file's name behind its marker, where the family has one.
+    /// The file's name after its marker, if the model's family has one.
     fn file(&mut self, tokenizer: &Tokenizer, fim: &FimTemplate, name: &str) -> Vec<u32> {
         let Some(marker) = fim.file else {
             return Vec::new();
@@ -212,8 +212,9 @@ impl PromptBuilder {
             .collect()
     }
 
-    /// The last lines of `text`, the beginning of a file, in at most `budget` tokens. The name stands
-    /// before it as in a prompt with a hole: without it the default model hardly writes at all.
+    /// The last lines of `text`, the beginning of a file, in at most `budget` tokens. The name
+    /// comes before it, as in a prompt with a hole: without it the default model hardly writes at
+    /// all.
     fn beginning(&mut self, model: &Model, file_name: &str, text: &str, budget: usize) -> Vec<u32> {
         let tokenizer = &model.tokenizer;
         let mut ids = self.file(tokenizer, &model.fim, file_name);
@@ -233,8 +234,8 @@ impl PromptBuilder {
         ids
     }
 
-    /// The beginning of `suffix`, cut after a line, so that it stands still while the cursor stays
-    /// on its line.
+    /// The beginning of `suffix`, cut after a line, so that it does not change while the cursor
+    /// stays on its line.
     fn suffix(&mut self, tokenizer: &Tokenizer, suffix: &str, budget: usize) -> Vec<u32> {
         let mut ids = Vec::new();
         for piece in pieces(suffix) {
@@ -265,11 +266,12 @@ impl PromptBuilder {
     ) -> Vec<u32> {
         let mut segments = Vec::new();
         let (mut start, mut left) = (hole.prefix.len(), budget);
-        // Backwards from the cursor, so that nothing is read that the prompt has no room for.
+        // Backwards from the cursor, so that nothing is tokenized that does not fit the prompt.
         for edge in edges(hole, budget * EDGE_STEP) {
             let ids = self.tokens(tokenizer, &hole.prefix[edge.min(start)..start]);
             if ids.len() > left {
-                // Even one step is too dense. This moves with each key, but only in such a text.
+                // Even one step has too many tokens. This edge moves with each key, but only in
+                // such a text.
                 if left == budget {
                     self.edge = None;
                     return ids[ids.len() - budget..].to_vec();
@@ -355,7 +357,7 @@ fn conversation(model: &Model, chat: &Chat, room: usize) -> Result<Prompt, Engin
     })
 }
 
-/// The turns of a conversation. The nearest example comes last, which is where a model looks first.
+/// The turns of a conversation. The nearest example comes last, where a model pays most attention.
 fn messages(chat: &Chat, examples: &[(String, String)]) -> Vec<Message> {
     let message = |role, content: &str| Message {
         role,
@@ -370,7 +372,7 @@ fn messages(chat: &Chat, examples: &[(String, String)]) -> Vec<Message> {
     messages
 }
 
-/// The same as a Markdown document, for a model that was taught no conversations.
+/// The same as a Markdown document, for a model that was not trained on conversations.
 fn document(chat: &Chat, examples: &[(String, String)]) -> String {
     let last = (&chat.question, &chat.answer);
     let turns = examples
@@ -427,8 +429,8 @@ fn offset_in_prefix(hole: &Hole, offset: usize) -> Option<usize> {
     (at <= hole.prefix.len()).then_some(at)
 }
 
-/// Where the prefix may begin, the last first: at each multiple of `step` in the file, moved to where
-/// the next line begins.
+/// Where the prefix may begin, the last place first: at each multiple of `step` in the file, moved
+/// on to where the next line begins.
 fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     let step = step.max(1);
     let start = hole.prefix_start;
@@ -447,11 +449,12 @@ fn edges(hole: &Hole, step: usize) -> impl Iterator<Item = usize> {
     steps.chain(std::iter::once(0))
 }
 
-/// Cuts a text where its tokens would be cut anyway, so that the pieces' tokens are the text's.
+/// Cuts a text where the tokenizer would cut it anyway, so that the pieces have the tokens of the
+/// text.
 ///
-/// The pre-tokenizers of byte-level vocabularies (GPT-2's pattern and those after it) join neither a
-/// letter or digit with a line end after it, nor a single line end with what follows it, unless that is
-/// a space, nor what stands before a single space with that space.
+/// The pre-tokenizers of byte-level vocabularies (GPT-2's pattern and those after it) never join a
+/// letter or digit with a line end after it, a single line end with what follows it, unless that is
+/// a space, or a single space with what precedes it.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     cut(text, |before, after| {
         is_line_border(before, after) || is_word_border(before, after)
@@ -473,8 +476,8 @@ fn is_word_border(before: &str, after: &str) -> bool {
         && !before.ends_with(char::is_whitespace)
 }
 
-/// Cuts a text at each place where `border` says so of what stands before it, from the last cut on,
-/// and what stands after it.
+/// Cuts a text at each place where `border` accepts the text before it, from the last cut on, and
+/// the text after it.
 fn cut(text: &str, border: impl Fn(&str, &str) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -492,7 +495,7 @@ fn cut(text: &str, border: impl Fn(&str, &str) -> bool) -> impl Iterator<Item = 
 /// Takes the last token off the prefix, if the model can be made to write it again.
 ///
 /// A token with a line end in it stays: models are trained on holes at the beginning of lines, and
-/// to reopen one only invites blank lines (docs/decisions/003-token-healing.md).
+/// reopening one only invites blank lines (docs/decisions/003-token-healing.md).
 fn heal(tokenizer: &Tokenizer, prefix: &mut Vec<u32>) -> Vec<u8> {
     let bytes = prefix.last().map_or(&[][..], |last| tokenizer.bytes(*last));
     if bytes.is_empty() || bytes.contains(&b'\n') {
@@ -584,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suffix_is_cut_behind_a_line() {
+    fn the_suffix_is_cut_after_a_line() {
         let text = format!("x = $0\n{}", numbered(40));
         check(
             &text,
@@ -605,7 +608,7 @@ mod tests {
         let (model, _) = scripted("");
         let mut builder = PromptBuilder::default();
         let mut firsts = Vec::new();
-        // Typing the end of a long file: the beginning of the prompt stands still for long.
+        // Typing the end of a long file: the beginning of the prompt seldom changes.
         for end in (text.len() - 3000..text.len()).step_by(10) {
             let start = (end - 8192).next_multiple_of(1024);
             let hole = Hole {
@@ -642,7 +645,7 @@ mod tests {
         hole
     }
 
-    /// How the texts before holes begin in their prompts.
+    /// The first line of each hole's prefix in its prompt.
     fn left_edges(holes: impl IntoIterator<Item = Hole>) -> Vec<String> {
         let (model, _) = scripted("");
         let mut builder = PromptBuilder::default();
@@ -664,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn the_left_edge_rests_in_the_file_whatever_its_line_ends() {
+    fn the_left_edge_stays_in_place_whatever_the_line_ends() {
         for text in [numbered(2000), numbered(2000).replace('\n', "\r\n")] {
             // Typing on moves the window's start, which must not move the edge.
             let ends = (9024..20_000).step_by(64);

@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::EngineError;
 use super::request::{Job, Priority};
 
-/// Holds the waiting requests: one keystroke, of which the newest takes the place; the invoked ones
-/// and the tasks in their order; and one idle run, which anything else drops.
+/// Holds the waiting requests: one keystroke, which a newer one replaces; the invoked requests and
+/// the tasks, each in their order; and one idle request, which any other drops.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -26,16 +26,16 @@ struct State {
 /// What the inference thread does next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Begin this.
+    /// Start this job.
     Start(Box<Job>),
-    /// Go on with what it does.
-    GoOn,
-    /// End: the queue is closed.
+    /// Continue the current run.
+    Continue,
+    /// End, because the queue is closed.
     End,
 }
 
 impl Queue {
-    /// Lets a request wait for its turn. What will not run because of it is told so.
+    /// Adds a request. The requests that it replaces or drops end as superseded.
     pub(super) fn submit(&self, job: Job) {
         let mut state = self.lock();
         if state.closed {
@@ -65,8 +65,8 @@ impl Queue {
         }
     }
 
-    /// What to do next, while a run of priority `running` is under way: begin what is higher than
-    /// that, or go on. Where nothing is under way, it waits for a request.
+    /// What to do next, while a run of priority `running` is in progress: start a request of a
+    /// higher priority, or continue. If there is no run, this waits for a request.
     pub(super) fn next(&self, running: Option<Priority>) -> Next {
         let mut state = self.lock();
         loop {
@@ -86,7 +86,7 @@ impl Queue {
                 return Next::Start(Box::new(job));
             }
             if running.is_some() {
-                return Next::GoOn;
+                return Next::Continue;
             }
             state = self
                 .changed
@@ -95,7 +95,7 @@ impl Queue {
         }
     }
 
-    /// Takes no more requests, and drops those that wait.
+    /// Accepts no more requests, and drops the waiting ones.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -111,7 +111,7 @@ impl Queue {
         drop(waiting);
     }
 
-    /// Whether no more requests are taken.
+    /// Whether no more requests are accepted.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -187,14 +187,14 @@ mod tests {
         events
     }
 
-    /// The name of what begins next, or what is done instead.
+    /// The name of the request that starts next, or what is done instead.
     fn next(queue: &Queue, running: Option<Priority>) -> String {
         match queue.next(running) {
             Next::Start(job) => match &job.request.input {
                 Input::Continue { file_name, .. } => file_name.clone(),
                 other => panic!("{other:?}"),
             },
-            Next::GoOn => "go on".to_owned(),
+            Next::Continue => "continue".to_owned(),
             Next::End => "end".to_owned(),
         }
     }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_comes_first_and_each_in_its_order() {
+    fn the_highest_priority_comes_first_and_each_keeps_its_order() {
         let queue = Queue::default();
         let names = [
             ("task 1", Task),
@@ -223,28 +223,28 @@ mod tests {
     }
 
     #[test]
-    fn a_run_gives_way_to_what_is_higher_only() {
+    fn a_run_gives_way_only_to_a_higher_priority() {
         let queue = Queue::default();
         let _task = submit(&queue, "task", Task);
-        assert_eq!(next(&queue, Some(Task)), "go on");
-        assert_eq!(next(&queue, Some(Keystroke)), "go on");
+        assert_eq!(next(&queue, Some(Task)), "continue");
+        assert_eq!(next(&queue, Some(Keystroke)), "continue");
         assert_eq!(next(&queue, Some(Idle)), "task");
         let _invoked = submit(&queue, "invoked", Invoked);
         assert_eq!(next(&queue, Some(Task)), "invoked");
     }
 
     #[test]
-    fn of_waiting_keystrokes_the_newest_counts() {
+    fn the_newest_waiting_keystroke_replaces_the_others() {
         let queue = Queue::default();
         let older = submit(&queue, "older", Keystroke);
         let _newer = submit(&queue, "newer", Keystroke);
         assert_eq!(ending(older), EngineError::Superseded);
         assert_eq!(next(&queue, None), "newer");
-        assert_eq!(next(&queue, Some(Keystroke)), "go on");
+        assert_eq!(next(&queue, Some(Keystroke)), "continue");
     }
 
     #[test]
-    fn anything_drops_an_idle_run() {
+    fn any_request_drops_an_idle_one() {
         for priority in [Idle, Task, Invoked, Keystroke] {
             let queue = Queue::default();
             let idle = submit(&queue, "idle", Idle);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cancelled_while_it_waits_does_not_begin() {
+    fn a_request_cancelled_while_it_waits_does_not_start() {
         for priority in [Idle, Task, Invoked, Keystroke] {
             let queue = Queue::default();
             let (job, events) = {
@@ -268,13 +268,13 @@ mod tests {
             };
             job.request.cancel.cancel();
             queue.submit(job);
-            assert_eq!(next(&queue, Some(Idle)), "go on");
+            assert_eq!(next(&queue, Some(Idle)), "continue");
             assert_eq!(ending(events), EngineError::Cancelled);
         }
     }
 
     #[test]
-    fn a_closed_queue_ends_all() {
+    fn a_closed_queue_ends_every_request() {
         let queue = Queue::default();
         let waiting = submit(&queue, "waiting", Task);
         queue.close();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_wakes_for_work_and_for_the_end() {
+    fn the_thread_wakes_for_a_request_and_for_the_end() {
         let queue = Queue::default();
         std::thread::scope(|scope| {
             let taken = scope.spawn(|| [next(&queue, None), next(&queue, None)]);

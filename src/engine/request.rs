@@ -1,4 +1,4 @@
-//! What a feature asks of the engine, and what it hears back.
+//! What a feature asks of the engine, and what it gets back.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,13 @@ use super::cancel::Cancel;
 use super::sampler::Sampling;
 use super::stop::{FinishReason, Scope};
 
-/// What the model is to write: text only, for the engine alone knows the model's tokens and formats.
+/// What the model should write. It holds text only, because only the engine knows the model's
+/// tokens and formats.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What it goes on from.
+    /// What the model continues.
     pub input: Input,
-    /// What else to show the model, the nearest first. The prompt takes what fits.
+    /// What else to show the model, the nearest first. The prompt holds as many as fit.
     pub parts: Vec<Part>,
     /// How much to write.
     pub scope: Scope,
@@ -24,11 +25,11 @@ pub struct Request {
     pub priority: Priority,
     /// Ends it early.
     pub cancel: Cancel,
-    /// Whether [`Event::Started`] tells the prompt's text.
+    /// Whether [`Event::Started`] carries the prompt's text.
     pub echo: bool,
 }
 
-/// What the model goes on from.
+/// What the model continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A text with a hole in it.
@@ -37,7 +38,7 @@ pub enum Input {
     Continue {
         /// The file's base name.
         file_name: String,
-        /// How it begins. Of a long text the last lines count.
+        /// How it begins. Only the last lines of a long text are used.
         text: String,
     },
     /// A conversation.
@@ -62,14 +63,14 @@ pub struct Hole {
 /// A conversation whose last answer the model writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chat {
-    /// What the assistant is told to be.
+    /// The system message.
     pub system: String,
-    /// Questions with their answers, the nearest to this question first. The prompt takes as many as
-    /// fit.
+    /// Questions with their answers, the nearest to this question first. The prompt holds as many
+    /// as fit.
     pub examples: Vec<(String, String)>,
     /// The question.
     pub question: String,
-    /// How the answer begins: given to the model, and not written again.
+    /// How the answer begins. The model is given it and does not write it again.
     pub answer: String,
 }
 
@@ -91,8 +92,8 @@ pub struct Limits {
     pub time: Option<Duration>,
 }
 
-/// How many texts are drawn from one prompt. The first is the likeliest; the others are drawn by
-/// chance, the same ones each time.
+/// How many texts are drawn from one prompt. The first is the likeliest; the others are sampled,
+/// the same ones each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
     /// How many, at least one.
@@ -124,29 +125,29 @@ impl Draws {
 /// Which request goes first. A run gives way to a higher one between two passes of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Prepares what may be asked for. Anything else drops it.
+    /// Prepares for a likely request. Any other request drops it.
     Idle,
-    /// A task: one after the other.
+    /// A task. Tasks run one after the other.
     Task,
-    /// The user has asked for a completion.
+    /// The user has invoked a completion.
     Invoked,
-    /// Typing has asked for one. Of those that wait only the newest counts.
+    /// Typing has triggered one. Of the waiting ones only the newest is kept.
     Keystroke,
 }
 
-/// What a feature hears of its request, in this order. After the last event there are no more.
+/// What a feature hears about its request, in this order. No event follows the last one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The prompt has been built; nothing has been read yet.
     Started(Started),
-    /// The one text goes on with this. Of code in a fence only whole lines are told. Not sent where
-    /// several texts are drawn.
+    /// The next piece of the text; of code in a fence, only whole lines. Not sent when several
+    /// texts are drawn.
     Text(String),
     /// This draw is done.
     Drawn(usize, Generation),
     /// All draws are done. The last event.
     Finished(Stats),
-    /// There will be no more, because of this. The last event.
+    /// The request has failed. The last event.
     Failed(EngineError),
 }
 
@@ -157,9 +158,9 @@ pub struct Started {
     pub tokens: usize,
     /// Tokens of it that are in the cache already.
     pub reused: usize,
-    /// Parts or examples that it holds.
+    /// How many parts or examples it holds.
     pub parts: usize,
-    /// Its text with special tokens spelled out, if [`Request::echo`] asks for it.
+    /// Its text with special tokens spelled out, if [`Request::echo`] is set.
     pub text: Option<String>,
 }
 
@@ -170,7 +171,7 @@ pub struct Generation {
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// Tokens the model wrote, with those that were cut off again.
+    /// Tokens the model wrote, including those that were cut off again.
     pub tokens: usize,
 }
 
@@ -211,11 +212,11 @@ impl Events {
         event
     }
 
-    /// Waits for the next event on this thread, for as long as `time` at most.
+    /// Waits for the next event on this thread, for at most `time`.
     ///
     /// # Errors
     ///
-    /// When the time is over. `Ok(None)` after the last event.
+    /// When the time is up. `Ok(None)` after the last event.
     pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>, Timeout> {
         let event = match self.receiver.recv_timeout(time) {
             Ok(event) => Some(event),
@@ -243,9 +244,9 @@ impl Drop for Events {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout;
 
-/// A request in the engine, with the way back to whoever submitted it.
+/// A request in the engine, with the channel back to its submitter.
 ///
-/// Law (exactly one answer): whatever becomes of it, the last event is sent exactly once, also when
+/// Law (exactly one answer): whatever happens to it, the last event is sent exactly once, even when
 /// it is dropped.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -255,7 +256,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// A request and the events it will have.
+    /// A job for a request, and the events it will send.
     pub(super) fn new(request: Request) -> (Self, Events) {
         let (sender, receiver) = flume::unbounded();
         let cancel = request.cancel.clone();
@@ -272,21 +273,21 @@ impl Job {
         (job, events)
     }
 
-    /// Tells an event that is not the last.
-    pub(super) fn tell(&self, event: Event) {
+    /// Sends an event that is not the last.
+    pub(super) fn send(&self, event: Event) {
         if let Some(events) = &self.events {
-            // Whoever submitted it may be gone, which has cancelled it.
+            // The submitter may be gone, which has cancelled the request.
             let _ = events.send(event);
         }
     }
 
-    /// Tells the last event.
+    /// Sends the last event.
     pub(super) fn end(mut self, result: Result<Stats, EngineError>) {
         self.last(result.map_or_else(Event::Failed, Event::Finished));
     }
 
     fn last(&mut self, event: Event) {
-        self.tell(event);
+        self.send(event);
         self.events = None;
     }
 }
@@ -298,7 +299,7 @@ impl Drop for Job {
 }
 
 /// About how many tokens a text has. Code has three to four bytes a token in the vocabularies of
-/// today's models, so that this is seldom too few.
+/// today's models, so that this is seldom too low.
 #[must_use]
 pub fn likely_tokens(text: &str) -> usize {
     text.len().div_ceil(3)

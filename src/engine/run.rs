@@ -1,4 +1,4 @@
-//! A request at work: build the prompt, read it, write; a pass of the model at a time.
+//! The execution of a request: build the prompt, read it, write; one pass of the model at a time.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::model::Model;
 /// Tokens of all lanes of a batch together: with the default model 46 KB each.
 const LANE_TOKENS: usize = 8192;
 
-/// A request at work. Each [`advance`](Self::advance) is one pass of the model, so that what is more
-/// urgent comes between.
+/// The execution of a request. Each [`advance`](Self::advance) is one pass of the model, so that
+/// more urgent runs come in between.
 #[derive(Debug)]
 pub(super) struct Run {
     job: Job,
@@ -27,7 +27,7 @@ pub(super) struct Run {
 enum Stage {
     Build,
     Read(Prompt),
-    Write { lanes: Lanes, told: usize },
+    Write { lanes: Lanes, sent: usize },
 }
 
 /// What a run works with.
@@ -56,11 +56,11 @@ impl Run {
         self.job.request.priority
     }
 
-    /// Does one pass. Answers whether there is more to do.
+    /// Does one pass. Returns whether there is more to do.
     ///
     /// # Errors
     ///
-    /// Why there is no more to do, although it is not done.
+    /// Why the run has to end before it is done.
     pub(super) fn advance(&mut self, tools: &mut Tools<'_>) -> Result<bool, EngineError> {
         if self.job.request.cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
@@ -75,7 +75,7 @@ impl Run {
             .build(tools.model, &self.job.request, tools.room)?;
         self.stats.prompt = start.elapsed();
         self.stats.reused = tools.decoder.keep(&prompt.ids);
-        self.job.tell(Event::Started(Started {
+        self.job.send(Event::Started(Started {
             tokens: prompt.ids.len(),
             reused: self.stats.reused,
             parts: prompt.parts,
@@ -94,7 +94,7 @@ impl Run {
         match stage {
             Stage::Build => Ok(true),
             Stage::Read(prompt) => {
-                // Something more urgent may have used the decoder since the last pass.
+                // A more urgent run may have used the decoder since the last pass.
                 tools.decoder.keep_whole(&prompt.ids);
                 if tools.decoder.tokens().len() < prompt.ids.len() {
                     let read = tools.decoder.read(&prompt.ids, tools.pace.chunk)?;
@@ -105,15 +105,15 @@ impl Run {
                 }
                 if tools.decoder.tokens().len() == prompt.ids.len() {
                     let lanes = lanes(&job.request, std::mem::take(prompt), tools)?;
-                    *stage = Stage::Write { lanes, told: 0 };
+                    *stage = Stage::Write { lanes, sent: 0 };
                 }
                 Ok(true)
             }
-            Stage::Write { lanes, told } => {
+            Stage::Write { lanes, sent } => {
                 let tokenizer = &tools.model.tokenizer;
                 let more = lanes.step(tokenizer, tools.decoder, |draw, generation| {
                     stats.generated += generation.tokens;
-                    job.tell(Event::Drawn(draw, generation));
+                    job.send(Event::Drawn(draw, generation));
                 })?;
                 let time = spent(&mut stats.decode, tools.decoder) + lanes.take_model_time();
                 if more {
@@ -125,9 +125,9 @@ impl Run {
                         Scope::Fence => text.rfind('\n').map_or(0, |line| line + 1),
                         _ => text.len(),
                     };
-                    if more && end > *told {
-                        job.tell(Event::Text(text[*told..end].to_owned()));
-                        *told = end;
+                    if more && end > *sent {
+                        job.send(Event::Text(text[*sent..end].to_owned()));
+                        *sent = end;
                     }
                 }
                 Ok(more)
@@ -135,7 +135,7 @@ impl Run {
         }
     }
 
-    /// Tells how it ended.
+    /// Ends the request with this result.
     pub(super) fn end(self, result: Result<(), EngineError>) {
         self.job.end(result.map(|()| self.stats));
     }
@@ -143,7 +143,8 @@ impl Run {
 
 /// The lanes in which a request is written, after its prompt has been read.
 ///
-/// A run that nothing on its decoder interrupts writes in the decoder itself, which costs no copy.
+/// A run that no other run on its decoder interrupts writes in the decoder itself, which saves a
+/// copy.
 fn lanes(request: &Request, prompt: Prompt, tools: &Tools<'_>) -> Result<Lanes, EngineError> {
     let mut limits = request.limits;
     limits.tokens = limits

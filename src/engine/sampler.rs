@@ -8,18 +8,18 @@ use rand::{Rng, SeedableRng};
 pub enum Sampling {
     /// The likeliest.
     Greedy,
-    /// By chance among the likeliest that together have the probability `top_p`.
+    /// Sampled from the likeliest that together have the probability `top_p`.
     TopP {
         /// Divides the logits: below 1 sharpens, above 1 flattens.
         temperature: f32,
-        /// The share of the probability that is drawn from, `0.0..=1.0`.
+        /// The share of the probability to draw from, `0.0..=1.0`.
         top_p: f32,
         /// The same seed draws the same tokens.
         seed: u64,
     },
 }
 
-/// Draws tokens in one way.
+/// Draws tokens as one [`Sampling`] says.
 #[derive(Debug)]
 pub struct Sampler {
     sampling: Sampling,
@@ -28,7 +28,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler at its beginning.
+    /// A new sampler.
     #[must_use]
     pub fn new(sampling: Sampling) -> Self {
         let seed = match sampling {
@@ -42,7 +42,7 @@ impl Sampler {
         }
     }
 
-    /// The next token among those that `allowed` lets pass, or nothing if there is none. `logits`
+    /// The next token among those that `allowed` accepts, or `None` if there is none. `logits`
     /// is one row, indexed by token.
     pub fn sample(&mut self, logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
         let best = greedy(logits, &allowed)?;
@@ -50,7 +50,7 @@ impl Sampler {
         Some(self.draw((best, logits[best as usize]), tokens, allowed))
     }
 
-    /// The next token among `tokens`, or nothing if there is none.
+    /// The next token among `tokens`, or `None` if there is none.
     pub fn sample_among(
         &mut self,
         logits: &[f32],
@@ -61,8 +61,8 @@ impl Sampler {
         Some(self.draw(best, tokens, |_| true))
     }
 
-    /// Nucleus sampling, arXiv 1904.09751, where it is not greedy. `best` is the likeliest token that
-    /// is allowed, and its logit.
+    /// Nucleus sampling (arXiv 1904.09751), unless it is greedy. `best` is the likeliest allowed
+    /// token and its logit.
     fn draw(
         &mut self,
         (best, highest): (u32, f32),
@@ -76,7 +76,8 @@ impl Sampler {
             return best;
         };
         self.scratch.clear();
-        // What is this much less likely than the best is never drawn, and sorting the rest is cheap.
+        // Tokens that are this much less likely than the best are never drawn, and sorting the rest
+        // is cheap.
         let least = highest + temperature * 1e-4_f32.ln();
         let likely = tokens.filter(|(token, logit)| *logit > least && allowed(*token));
         let weight = |logit: f32| ((logit - highest) / temperature).exp();
@@ -100,7 +101,7 @@ impl Sampler {
 }
 
 fn greedy(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Option<u32> {
-    // The highest is nearly always allowed, and to find it alone is a small part of the work.
+    // The highest is nearly always allowed, and finding it alone is a small part of the work.
     if let Some(best) = likeliest(logits).filter(|best| allowed(*best)) {
         return Some(best);
     }
@@ -128,7 +129,7 @@ fn likeliest(logits: &[f32]) -> Option<u32> {
     Some((block + place) as u32)
 }
 
-/// The highest logit. In lanes, because the compiler may not reorder one comparison after another.
+/// The highest logit. In lanes, because the compiler may not reorder a chain of comparisons.
 fn highest(logits: &[f32]) -> f32 {
     const LANES: usize = 16;
     let higher = |a: f32, b: f32| if b > a { b } else { a };
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn few_tokens_are_drawn_as_all_are() {
+    fn drawing_among_some_tokens_equals_allowing_only_them() {
         let logits = [1.0, 9.0, 2.0, 1.0];
         let mut greedy = Sampler::new(Sampling::Greedy);
         assert_eq!(greedy.sample_among(&logits, [0, 2, 3].into_iter()), Some(2));

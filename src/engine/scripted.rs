@@ -1,4 +1,4 @@
-//! A model that writes what it is told, for tests that count passes and force errors.
+//! A model that writes what its script says, for tests that count passes and force errors.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,18 +9,18 @@ use crate::model::tests::{directory, manifest, tokenizer};
 use crate::model::tokenizer::Tokenizer;
 use crate::model::{CausalLm, ForwardError, KvCache, Model};
 
-/// The model: a handle to its script, and so are its caches.
+/// The model: a handle to its script, which its caches share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scripted(Arc<Mutex<Script>>);
 
-/// What a test tells the model, and what became of it.
+/// What the model should do, and what it did.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     /// What it writes after a prompt, then the end token.
     pub(crate) says: Vec<u32>,
     /// The tokens of each pass, those of all lanes together.
     pub(crate) passes: Vec<usize>,
-    /// Cancels after so many passes.
+    /// Cancels after this many passes.
     pub(crate) cancel_after: Option<(usize, Cancel)>,
     /// Panics at the first pass with this token.
     pub(crate) panics_at: Option<u32>,
@@ -28,7 +28,8 @@ pub(crate) struct Script {
     pub(crate) fails_at: Option<u32>,
     /// The tokens of the last cache that was used, in its first lane.
     cached: Vec<u32>,
-    /// Says that a pass begins, and waits for the word to go on, if the other end is there.
+    /// Reports that a pass has begun, and waits for the signal to continue while the other end
+    /// exists.
     gate: Option<(flume::Sender<()>, flume::Receiver<()>)>,
 }
 
@@ -62,7 +63,7 @@ impl CausalLm for Scripted {
     }
 }
 
-/// What the model keeps of its token sequences.
+/// The token sequences of the model.
 #[derive(Debug)]
 struct ScriptedCache {
     model: Scripted,
@@ -99,7 +100,7 @@ impl KvCache for ScriptedCache {
             script.gate.clone()
         };
         if let Some((begun, go_on)) = gate {
-            // Closed ends mean that nobody wants to stop the model any more.
+            // Closed ends mean that the test no longer stops the model.
             let _ = begun.send(());
             let _ = go_on.recv();
         }
@@ -158,8 +159,8 @@ pub(crate) fn scripted(says: &str) -> (Model, Scripted) {
     (model, scripted)
 }
 
-/// The two ends with which a test holds a model: passes that have begun, and the word to go on, of
-/// which each pass takes one. Without the gate, the model goes on for ever.
+/// The two ends with which a test holds a model: passes that have begun, and signals to continue,
+/// one for each pass. Once the gate is dropped, nothing stops the model.
 pub(crate) struct Gate {
     pub(crate) begun: Begun,
     pub(crate) go_on: flume::Sender<()>,
@@ -193,7 +194,7 @@ impl Gate {
     }
 }
 
-/// An engine with this model, once it is ready. What the model did until then is forgotten.
+/// An engine with this model, once it is ready. The passes until then are forgotten.
 pub(crate) async fn ready(model: Model, scripted: &Scripted) -> Engine {
     let engine = Engine::spawn(move |_| Ok::<_, String>(model));
     let mut state = engine.state();
@@ -203,7 +204,7 @@ pub(crate) async fn ready(model: Model, scripted: &Scripted) -> Engine {
     engine
 }
 
-/// An engine that is ready, and stands still at the first pass that belongs to a request.
+/// An engine that is ready, and stops at the first pass that belongs to a request.
 pub(crate) async fn gated(says: &str) -> (Engine, Gate) {
     let (model, scripted) = scripted(says);
     let engine = ready(model, &scripted).await;

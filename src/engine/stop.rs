@@ -5,48 +5,48 @@
 pub enum Scope {
     /// Up to the end of the line.
     Line,
-    /// Up to the end of the first line with something in it: the cursor stands on an empty one.
+    /// Up to the end of the first line that is not blank: the cursor is on a blank one.
     FreshLine,
     /// A block.
     Block {
-        /// Columns of whitespace before the line that opens the block: a later line that is indented
-        /// no deeper ends it, and a closing bracket there still belongs to it.
+        /// Columns of whitespace before the line that opens the block: a later line that is not
+        /// indented deeper ends it, and a closing bracket there still belongs to it.
         indent: usize,
     },
     /// A text that the model ends by itself.
     Text,
-    /// Code in a Markdown fence that stands open before it, up to the line that closes the fence.
+    /// Code in a Markdown fence that was opened before it, up to the line that closes the fence.
     Fence,
 }
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model says so.
+    /// The model ended it.
     End,
-    /// The line is full.
+    /// The line is complete.
     Line,
-    /// The block is full.
+    /// The block is complete.
     Block,
     /// The fence is closed.
     Fence,
     /// It began to repeat what follows the cursor.
     Suffix,
-    /// It went round in circles.
+    /// It repeated itself.
     Repetition,
-    /// As many tokens as were allowed.
+    /// The limit of tokens was reached.
     Length,
     /// The time was up.
     Deadline,
 }
 
-/// Looks at the text as it grows.
+/// Checks the text as it grows.
 #[derive(Debug)]
 pub struct StopCriteria {
     scope: Scope,
     /// The next two lines after the cursor's that are not blank, trimmed.
     following: Vec<String>,
-    /// Where the line begins that has not been seen to its end.
+    /// Where the line begins whose end has not been seen.
     line: usize,
 }
 
@@ -63,8 +63,8 @@ impl StopCriteria {
         }
     }
 
-    /// Says why to stop after `text` and how many bytes of it to keep. Each call gives the text of
-    /// the call before, or more.
+    /// Returns why to stop after `text` and how many bytes of it to keep, if it should stop. Each
+    /// call is given the text of the previous call, or more.
     pub fn check(&mut self, text: &str) -> Option<(FinishReason, usize)> {
         while let Some(end) = text[self.line..].find('\n') {
             let start = self.line;
@@ -74,17 +74,17 @@ impl StopCriteria {
                 return stop;
             }
         }
-        // A dedent is seen with the first character of its line, and costs no whole line.
+        // A dedent shows at the first character of its line, so that the rest need not be written.
         let rest = &text[self.line..];
         let dedented = self.line > 0 && self.is_dedented(rest) && !closes(rest);
         if dedented {
             return Some((FinishReason::Block, self.line));
         }
-        circle(text, 2..=32, 4)
+        repetition(text, 2..=32, 4)
     }
 
-    /// How many bytes of a text to keep that the model ended by itself: a fence may be closed without a
-    /// line end behind it.
+    /// How many bytes of a text to keep that the model ended by itself: a fence may be closed
+    /// without a line end after it.
     #[must_use]
     pub fn keep_at_end(&self, text: &str) -> usize {
         let line = text.rfind('\n').map_or(0, |end| end + 1);
@@ -94,7 +94,7 @@ impl StopCriteria {
         }
     }
 
-    /// Looks at the line `start..end`, which is whole.
+    /// Checks the line `start..end`, which is complete.
     fn check_line(&self, text: &str, start: usize, end: usize) -> Option<(FinishReason, usize)> {
         match self.scope {
             Scope::Line => return Some((FinishReason::Line, end)),
@@ -124,9 +124,9 @@ impl StopCriteria {
             let two = before.is_some_and(|line| line.trim().is_empty());
             return two.then_some((FinishReason::Block, start));
         }
-        // The same line, or two in turn, for the third time.
+        // The same line, or the same two in turn, for the third time.
         let ends = text[..end].rmatch_indices('\n').take(2);
-        circle(&text[..=end], ends.map(|(before, _)| end - before), 3)
+        repetition(&text[..=end], ends.map(|(before, _)| end - before), 3)
     }
 
     fn is_dedented(&self, line: &str) -> bool {
@@ -143,16 +143,17 @@ fn closes(line: &str) -> bool {
     line.trim_start().starts_with(['}', ')', ']'])
 }
 
-/// Stops before the second round a text whose end says the same bytes over and over: as many as one of
-/// `periods`, `times` times and long enough to tell. Rulers (`-----`) may.
-fn circle(
+/// Stops a text whose end repeats the same bytes, and cuts it before the second round. Their number
+/// is one of `periods`; they come at least `times` times, and often enough to be sure. Rulers
+/// (`-----`) are allowed.
+fn repetition(
     text: &str,
     mut periods: impl Iterator<Item = usize>,
     times: usize,
 ) -> Option<(FinishReason, usize)> {
-    const LEAST: usize = 24;
+    const MIN_BYTES: usize = 24;
     let keep = periods.find_map(|period| {
-        let times = times.max(LEAST.div_ceil(period));
+        let times = times.max(MIN_BYTES.div_ceil(period));
         let start = text.len().checked_sub(period * times)?;
         let rounds = &text.as_bytes()[start..];
         let same = rounds[period..] == rounds[..rounds.len() - period];
@@ -166,8 +167,7 @@ fn circle(
 mod tests {
     use super::*;
 
-    /// Feeds `generated` a character at a time; `|` in `expected` marks where it was stopped, and
-    /// what stands after it had been read by then.
+    /// Feeds `generated` a character at a time; `expected` is why it is stopped, and what is kept.
     fn check(scope: Scope, suffix: &str, generated: &str, expected: Option<(FinishReason, &str)>) {
         let mut stop = StopCriteria::new(scope, suffix);
         let mut text = String::new();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_not_written_again() {
+    fn the_lines_that_follow_are_not_written_again() {
         let suffix = ")\n\n        total += 1\n";
         let kept = "\n        x = 1\n";
         let text = format!("{kept}        total += 1\n");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_end() {
+    fn repetitions_end() {
         let once = Some((FinishReason::Repetition, "\n        f()\n"));
         check(BLOCK, "", &format!("\n{}", "        f()\n".repeat(3)), once);
         let once = Some((FinishReason::Repetition, "\n        a()\n        b()\n"));

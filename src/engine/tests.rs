@@ -1,4 +1,4 @@
-//! The engine over a scripted model: what a request hears, whatever becomes of it.
+//! The engine over a scripted model: the events of a request, whatever happens to it.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ async fn check(says: &str, request: Request, expected: Expect) {
 }
 
 #[tokio::test]
-async fn one_text_is_told_as_it_grows() {
+async fn a_single_text_is_sent_as_it_grows() {
     let expected = expect![[r#"
         started: 0 parts
         text "one"
@@ -103,7 +103,7 @@ async fn one_text_is_told_as_it_grows() {
 }
 
 #[tokio::test]
-async fn of_code_in_a_fence_whole_lines_are_told() {
+async fn code_in_a_fence_is_sent_in_whole_lines() {
     let fence = Request {
         scope: Scope::Fence,
         ..task()
@@ -118,7 +118,7 @@ async fn of_code_in_a_fence_whole_lines_are_told() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_cut_short() {
+async fn a_text_that_is_too_long_is_cut_short() {
     let short = Request {
         limits: Limits {
             tokens: 3,
@@ -165,7 +165,7 @@ async fn more_draws_than_lanes_come_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn no_text_has_a_prompt_too() {
+async fn empty_input_has_a_prompt_too() {
     for input in [
         hole("$0"),
         Input::Continue {
@@ -221,7 +221,7 @@ async fn parts_that_do_not_fit_are_left_out() {
 }
 
 #[tokio::test]
-async fn a_question_that_does_not_fit_says_so() {
+async fn a_question_that_does_not_fit_is_an_error() {
     let long = Input::Chat(Chat {
         question: "value ".repeat(3000),
         ..Chat::default()
@@ -292,7 +292,7 @@ async fn cancelled(at: At, priority: Priority) {
     served(&engine).await;
 }
 
-/// The next request is served.
+/// Checks that the next requests are served.
 async fn served(engine: &Engine) {
     for request in [keystroke("a = 1\n$0\n"), task()] {
         let heard = all(engine.submit(request)).await;
@@ -336,7 +336,7 @@ async fn dropping_the_events_cancels() {
     served(&engine).await;
 }
 
-/// Breaks the model at a stage, and says what the request hears.
+/// Breaks the model, and returns the events of the request.
 async fn broken(request: Request, says: &str, breaks: impl Fn(&Scripted)) -> Vec<Event> {
     let (model, scripted) = scripted(says);
     let engine = ready(model, &scripted).await;
@@ -380,7 +380,7 @@ async fn a_panic_while_the_prompt_is_built_ends_one_request() {
 }
 
 #[tokio::test]
-async fn an_engine_that_ends_says_so() {
+async fn an_engine_that_ends_fails_its_requests() {
     let (engine, gate) = gated("a b").await;
     let (running, waiting) = (engine.submit(task()), engine.submit(task()));
     drop((engine, gate));
@@ -390,9 +390,9 @@ async fn an_engine_that_ends_says_so() {
     }
 }
 
-/// Law: what is more urgent comes between the passes of what is less.
+/// Law: a more urgent request runs between the passes of a less urgent one.
 #[tokio::test]
-async fn the_urgent_does_not_wait_for_the_rest() {
+async fn an_urgent_request_does_not_wait_for_a_less_urgent_one() {
     let order = [
         Priority::Idle,
         Priority::Task,
@@ -437,7 +437,7 @@ async fn the_urgent_does_not_wait_for_the_rest() {
 }
 
 #[test]
-fn a_thread_can_wait_for_a_while() {
+fn waiting_for_an_event_can_time_out() {
     let engine = Engine::spawn(|_| {
         std::thread::park();
         Err::<Model, _>("never")
@@ -458,7 +458,7 @@ fn a_model_is_wanted_until_the_engine_is_dropped() {
         Err::<Model, _>("no longer wanted")
     });
     assert!(begun.recv().unwrap());
-    // Somebody may still listen to its state.
+    // Its state may still be watched.
     let _state = engine.state();
     drop(engine);
     go_on.send(()).unwrap();

@@ -7,10 +7,10 @@ use super::sampler::{Sampler, Sampling};
 use super::stop::{FinishReason, StopCriteria};
 use crate::model::tokenizer::{Detokenizer, Tokenizer};
 
-/// What follows from a row of logits.
+/// What to do after a row of logits.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The model must read this token, and then be asked again.
+    /// The model must read this token before the next step.
     Token(u32),
     /// The text is done.
     Done(Generation),
@@ -30,7 +30,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins. `healed` is what the text must begin with, and is not part of the answer.
+    /// Begins a text. `healed` is what the text must begin with, and is not part of the answer.
     pub(super) fn new(
         healed: Vec<u8>,
         sampling: Sampling,
@@ -48,8 +48,8 @@ impl Writer {
         }
     }
 
-    /// Chooses the next token by `logits`, one row. Any of the tokens `end` ends the text, and so does
-    /// a sequence without `room` for another token.
+    /// Chooses the next token from `logits`, one row. Any of the tokens `end` ends the text, and so
+    /// does a sequence without `room` for another token.
     pub(super) fn step(
         &mut self,
         logits: &[f32],
@@ -57,7 +57,7 @@ impl Writer {
         end: &[u32],
         room: usize,
     ) -> Step {
-        // Law (special tokens never leak): they cannot be chosen, but for the end.
+        // Law (special tokens never leak): they cannot be chosen, except to end the text.
         let token = match &self.healing[..] {
             [] => self.sampler.sample(logits, |token| {
                 !tokenizer.bytes(token).is_empty() || end.contains(&token)
@@ -106,7 +106,8 @@ impl Writer {
     }
 }
 
-/// How much of a text that ended too early to show: its whole lines, or if there is only one, all.
+/// How many bytes to show of a text that ended too early: its whole lines, or everything if there
+/// is only one.
 fn whole_lines(text: &str) -> usize {
     text.trim_start()
         .rfind('\n')

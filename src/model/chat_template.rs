@@ -1,7 +1,8 @@
 //! The format of a conversation, rendered from the model's own template.
 //!
-//! The template is a stranger's program. It runs on a thread of its own, whose stack holds the deepest
-//! template that [`admission`] lets pass, for an overflow would end the whole process.
+//! The template is an untrusted program. It runs on a thread of its own, whose stack is large
+//! enough for the deepest template that [`admission`] accepts, because an overflow would end the
+//! whole process.
 
 pub mod admission;
 
@@ -18,36 +19,37 @@ use super::manifest::Manifest;
 use super::plain_file;
 use super::tokenizer::Tokenizer;
 
-/// A template that does more than this many steps of work does not end. A step is an instruction or
-/// 64 bytes of text; templates of models take some tens a message. It also bounds how deep values are
-/// nested, which takes a step for each level.
+/// A template that takes more than this many steps is taken to be endless. A step is an instruction
+/// or 64 bytes of text; the templates of models take some tens for each message. It also limits how
+/// deep values are nested, since each level takes a step.
 const FUEL: u64 = 50_000;
 
-/// A template is not larger than this, in bytes. The largest of known models have 30 kB.
-const MOST: u64 = 64 * 1024;
+/// The largest template that is read, in bytes. The largest of known models have 30 kB.
+const MAX_BYTES: u64 = 64 * 1024;
 
-/// What a template adds to the messages is not larger than this, in bytes.
-const MOST_OUTPUT: usize = 64 * 1024;
+/// The most that a template may add to the messages, in bytes.
+const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
-/// What a thread may use that parses or renders a template. The address space is reserved, and memory
-/// only taken for what is used: by the deepest templates that are let pass up to 7 MB to be parsed and 48
-/// MB to be rendered, measured with minijinja 3.1.0 on x86-64 without optimization.
+/// What a thread may use to parse or render a template. Only address space is reserved; memory is
+/// taken as it is used. The deepest accepted templates use up to 7 MB to parse and 48 MB to render,
+/// measured with minijinja 3.1.0 on x86-64 without optimization.
 const LIMITS: Limits = Limits {
     stack: 128 * 1024 * 1024,
     time: Duration::from_secs(2),
 };
 
-/// The name of the one template.
+/// The name of the only template.
 const NAME: &str = "chat_template";
 
-/// A model's `chat_template`: Jinja, as `transformers` renders it, but `bos_token` and `eos_token` are
-/// empty.
+/// A model's `chat_template`: Jinja, as `transformers` renders it, except that `bos_token` and
+/// `eos_token` are empty.
 #[derive(Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
     environment: Arc<Environment<'static>>,
     limits: Limits,
-    /// Once it did not end in time, it is not tried again: the thread could not be ended.
+    /// Set once it has not finished in time: it is not tried again, because its thread cannot be
+    /// ended.
     endless: AtomicBool,
     /// Any of these tokens ends an answer.
     pub end: Vec<u32>,
@@ -64,7 +66,7 @@ struct Limits {
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Whoever set the assistant up.
+    /// The one who set up the assistant.
     System,
     /// The one who asks.
     User,
@@ -73,7 +75,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// As templates know it.
+    /// The name that templates use.
     fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -126,7 +128,7 @@ impl ChatTemplate {
             })
             .collect();
         let source =
-            plain_file::read_text(&path, MOST).map_err(|error| wrong(error.to_string()))?;
+            plain_file::read_text(&path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
         let parsed = within(LIMITS, move || environment(source));
         let environment = parsed.map_err(|unfinished| wrong(unfinished.to_string()))?;
         Ok(Some(Self {
@@ -138,8 +140,8 @@ impl ChatTemplate {
         }))
     }
 
-    /// The ids of a conversation, up to where the model answers. Special tokens come from the template
-    /// only: what is said is text, whatever stands in it.
+    /// The ids of a conversation, up to where the model answers. Special tokens come from the
+    /// template only: messages are text, whatever they contain.
     ///
     /// # Errors
     ///
@@ -157,21 +159,21 @@ impl ChatTemplate {
         Ok(ids)
     }
 
-    /// The rendered conversation in parts: what the template says, and the message behind it, which is
-    /// empty at the end. The template is given stand-ins for the messages, because in its output
-    /// nobody could tell its words from theirs.
+    /// The rendered conversation in parts: a piece of the template's own text, and the message
+    /// after it, which is empty at the end. The template is given placeholders for the messages,
+    /// because in its output its own text could not be told from theirs.
     fn parts<'a>(
         &self,
         messages: &'a [Message],
     ) -> Result<Vec<(String, &'a str)>, ChatTemplateError> {
-        let stand_in = |index: usize| format!("\u{F0000}{index}\u{F0001}");
-        let stand_ins: Vec<_> = messages
+        let placeholder = |index: usize| format!("\u{F0000}{index}\u{F0001}");
+        let placeholders: Vec<_> = messages
             .iter()
             .enumerate()
-            .map(|(index, message)| context! { role => message.role.name(), content => stand_in(index) })
+            .map(|(index, message)| context! { role => message.role.name(), content => placeholder(index) })
             .collect();
         let rendered = self.render(context! {
-            messages => stand_ins,
+            messages => placeholders,
             add_generation_prompt => true,
             bos_token => "",
             eos_token => "",
@@ -179,8 +181,8 @@ impl ChatTemplate {
         let mut parts = Vec::new();
         let mut rest = rendered.as_str();
         for (index, message) in messages.iter().enumerate() {
-            // A template may leave the system's message out, or merge it into another.
-            let Some((part, after)) = rest.split_once(&stand_in(index)) else {
+            // A template may leave out the system's message, or merge it into another.
+            let Some((part, after)) = rest.split_once(&placeholder(index)) else {
                 if message.role == Role::System {
                     continue;
                 }
@@ -195,13 +197,13 @@ impl ChatTemplate {
 
     fn render(&self, context: minijinja::Value) -> Result<String, ChatTemplateError> {
         if self.endless.load(Ordering::Relaxed) {
-            return Err(self.wrong("it did not end before, and is not tried again".to_owned()));
+            return Err(self.wrong("it did not finish before and is not tried again".to_owned()));
         }
         let environment = self.environment.clone();
         let rendered = within(self.limits, move || {
             let template = environment.get_template(NAME);
             let rendered = template.and_then(|template| template.render(context));
-            // Here, where the stack is large, for an error can hold values.
+            // On this thread, whose stack is large, because an error can hold values.
             rendered.map_err(|error| error.to_string())
         });
         let rendered = rendered.map_err(|unfinished| {
@@ -209,8 +211,8 @@ impl ChatTemplate {
             self.wrong(unfinished.to_string())
         })?;
         let rendered = rendered.map_err(|problem| self.wrong(problem))?;
-        match rendered.len() > MOST_OUTPUT {
-            true => Err(self.wrong(format!("it writes more than {MOST_OUTPUT} bytes"))),
+        match rendered.len() > MAX_OUTPUT_BYTES {
+            true => Err(self.wrong(format!("it writes more than {MAX_OUTPUT_BYTES} bytes"))),
             false => Ok(rendered),
         }
     }
@@ -224,7 +226,7 @@ impl ChatTemplate {
 }
 
 fn environment(source: String) -> Result<Environment<'static>, String> {
-    // As transformers sets Jinja up.
+    // As `transformers` sets up Jinja.
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
@@ -244,7 +246,7 @@ fn environment(source: String) -> Result<Environment<'static>, String> {
     Ok(environment)
 }
 
-/// Does `work` on a thread of its own. A thread that does not end in time is left to itself.
+/// Does `work` on a thread of its own. A thread that does not finish in time is abandoned.
 fn within<T: Send + 'static>(
     limits: Limits,
     work: impl FnOnce() -> T + Send + 'static,
@@ -254,7 +256,7 @@ fn within<T: Send + 'static>(
         .name("chat template".to_owned())
         .stack_size(limits.stack)
         .spawn(move || {
-            // Nobody listens any more once the time is over.
+            // Once the time is up, nothing receives this.
             let _ = sender.send(work());
         })
         .map_err(Unfinished::NoThread)?;
@@ -264,7 +266,7 @@ fn within<T: Send + 'static>(
             RecvTimeoutError::Timeout => Unfinished::Time(limits.time),
             RecvTimeoutError::Disconnected => Unfinished::Panic,
         })?;
-    // It has sent its result, so that it is at its end, and its stack is free when this returns.
+    // The thread has sent its result and is about to end. Its stack is free when this returns.
     let _ = thread.join();
     Ok(done)
 }
@@ -272,11 +274,11 @@ fn within<T: Send + 'static>(
 /// Why a thread has no result.
 #[derive(Debug, thiserror::Error)]
 enum Unfinished {
-    #[error("there is no thread to read it on: {0}")]
+    #[error("cannot start a thread for it: {0}")]
     NoThread(std::io::Error),
-    #[error("it does not end within {0:?}")]
+    #[error("it does not finish within {0:?}")]
     Time(Duration),
-    #[error("the template engine panics over it")]
+    #[error("the template engine panics on it")]
     Panic,
 }
 
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_template_renders_and_what_is_said_is_text() {
+    fn the_shipped_template_renders_and_messages_are_text() {
         let template = ChatTemplate::read(&directory(), &manifest(), tokenizer());
         let template = template.unwrap().unwrap();
         let ids = template.encode(tokenizer(), &conversation()).unwrap();
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_do_what_those_of_models_do() {
+    fn templates_can_use_what_those_of_models_use() {
         render(
             "{% for m in messages %}
                 {%- if m['role'].upper() == 'USER' %}
@@ -376,8 +378,8 @@ Q: {{ m.content.strip() | trim }}
         );
     }
 
-    /// Reads and renders with half of the stack, so that what passes has as much again to spare: an
-    /// overflow would end the tests. The error, if there is one.
+    /// Parses and renders with half of the stack, so that a template that passes leaves the other
+    /// half to spare: an overflow would end the tests. Returns the length of the text.
     fn run(source: &str) -> Result<usize, String> {
         let limits = Limits {
             stack: LIMITS.stack / 2,
@@ -398,7 +400,7 @@ Q: {{ m.content.strip() | trim }}
             .map_err(|error| error.problem)
     }
 
-    /// The kinds of templates that are nested as deep as one likes: `head`, `open` repeated, `middle`,
+    /// The kinds of templates that can be nested to any depth: `head`, `open` repeated, `middle`,
     /// `close` repeated, `tail`.
     const DEEP: &[[&str; 5]] = &[
         ["{{ ", "not ", "a", "", " }}"],
@@ -471,13 +473,13 @@ Q: {{ m.content.strip() | trim }}
     #[test]
     fn a_deep_template_is_an_error_or_fits_twice() {
         for kind in DEEP {
-            let most = (MOST as usize - 100) / (kind[1].len() + kind[3].len());
+            let most = (MAX_BYTES as usize - 100) / (kind[1].len() + kind[3].len());
             for depth in [70, 140, 490, 990, most] {
                 let depth = depth.min(most);
                 let _ = run(&deep(*kind, depth));
             }
         }
-        // The deepest that are let pass are read indeed.
+        // The deepest that are accepted are rendered too.
         let check = |kind: [&str; 5], depth, expected: Result<usize, &str>| {
             let run = run(&deep(kind, depth));
             assert_eq!(
@@ -485,13 +487,13 @@ Q: {{ m.content.strip() | trim }}
                 expected.as_ref().map_err(|e| *e)
             );
         };
-        let long = "a tag of it has more than 1000 words";
+        let long = "one of its tags has more than 1000 words";
         check(DEEP[0], 990, Ok(4));
         check(DEEP[0], 10_000, Err(long));
         check(DEEP[1], 10_000, Err(long));
         check(DEEP[3], 10_000, Err(long));
         check(DEEP[37], 400, Ok(0));
-        check(DEEP[37], 1000, Err("it has more than 500 branches `elif`"));
+        check(DEEP[37], 1000, Err("it has more than 500 `elif` branches"));
         check(DEEP[31], 140, Ok(1));
         check(
             DEEP[31],
@@ -501,7 +503,7 @@ Q: {{ m.content.strip() | trim }}
     }
 
     #[test]
-    fn values_that_are_nested_while_rendering_fit_twice() {
+    fn values_nested_while_rendering_fit_twice() {
         let nested = [("[", "]"), ("{1:", "}"), ("(", ",)")];
         let uses = [
             "{{ n.a }}",
@@ -520,7 +522,7 @@ Q: {{ m.content.strip() | trim }}
             let (open, close) = (open.repeat(70), close.repeat(70));
             let set = |name: &str| format!("{{% set n.{name} = {open}n.{name}{close} %}}");
             for of in uses {
-                // As deep as the fuel reaches, and a little less, so that it reaches for the use too.
+                // As deep as the fuel allows, and a little less, so that some is left for the use.
                 for rounds in [50, 150, 200, 300, 340, 380, 420, 440, 460, 10_000] {
                     for sets in [set("a"), set("a") + &set("b")] {
                         let _ = run(&format!(
@@ -546,7 +548,7 @@ Q: {{ m.content.strip() | trim }}
     }
 
     #[test]
-    fn what_calls_itself_ends() {
+    fn recursion_ends() {
         let error = run("{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}").unwrap_err();
         assert!(error.contains("recursion limit exceeded"), "{error}");
     }
@@ -564,8 +566,9 @@ Q: {{ m.content.strip() | trim }}
     }
 
     #[test]
-    fn what_does_not_end_in_time_is_tried_once() {
-        // A list that is twice in a list that is twice in a list: comparing it takes seconds.
+    fn a_template_that_does_not_finish_in_time_is_tried_once() {
+        // A list that holds a list twice, which holds a list twice, and so on: comparing it takes
+        // seconds.
         let mut template = template(
             "{% set n = namespace(a=1, b=1) %}{% for i in range(22) %}{% set n.a = [n.a, n.a] %}\
              {% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}",
@@ -578,26 +581,26 @@ Q: {{ m.content.strip() | trim }}
             let ids = template.encode(tokenizer(), &conversation());
             ids.unwrap_err().problem
         };
-        assert_eq!(encode(), "it does not end within 1ms");
-        assert_eq!(encode(), "it did not end before, and is not tried again");
+        assert_eq!(encode(), "it does not finish within 1ms");
+        assert_eq!(encode(), "it did not finish before and is not tried again");
     }
 
     #[test]
     fn a_panic_is_an_error() {
         let done = within(LIMITS, || std::panic::panic_any(()));
         let error = done.unwrap_err().to_string();
-        assert_eq!(error, "the template engine panics over it");
+        assert_eq!(error, "the template engine panics on it");
     }
 
     proptest! {
         #[test]
-        fn a_template_of_any_words_is_an_error_or_a_text(
+        fn any_words_are_an_error_or_a_text(
             words in prop::collection::vec(prop::sample::select(WORDS), 0..200),
             repeated in 1..40_usize,
         ) {
             let words: String = words.concat();
             let whole = words.repeat(repeated);
-            if whole.len() as u64 <= MOST {
+            if whole.len() as u64 <= MAX_BYTES {
                 let _ = run(&whole);
             }
         }
@@ -659,7 +662,7 @@ Q: {{ m.content.strip() | trim }}
     ];
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_problem() {
         let check = |source: &str, end: &str, expected: Expect| {
             expected.assert_eq(&template(source, end).unwrap_err());
         };
@@ -681,7 +684,7 @@ Q: {{ m.content.strip() | trim }}
             &format!("{{{{ {}a }}}}", "not ".repeat(10_000)),
             "<|im_end|>",
             expect![
-                "cannot use the chat template /chat.jinja: a tag of it has more than 1000 words"
+                "cannot use the chat template /chat.jinja: one of its tags has more than 1000 words"
             ],
         );
         check(

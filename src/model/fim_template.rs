@@ -10,24 +10,25 @@ use super::tokenizer::Tokenizer;
 pub struct FimTemplate {
     /// The order of the parts.
     pub layout: Layout,
-    /// Stands before the file's name, at the very beginning.
+    /// Comes before the file's name, at the very beginning.
     pub file: Option<u32>,
-    /// Stands before the prefix.
+    /// Comes before the prefix.
     pub prefix: u32,
-    /// Stands before the suffix.
+    /// Comes before the suffix.
     pub suffix: u32,
-    /// Stands before the middle, which the model writes.
+    /// Comes before the middle, which the model writes.
     pub middle: u32,
     /// Any of these ends the middle.
     pub end: Vec<u32>,
 }
 
-/// The spellings that name a format by themselves, the first that the tokenizer has wins: layout,
-/// prefix, suffix, middle, end. The tokens decide and not the model's name, which users change.
-/// Where two formats share a spelling (Mellum and StarCoder2) the manifest must say.
+/// The spellings that identify a format by themselves: layout, prefix, suffix, middle, end. The
+/// first format whose tokens the tokenizer has wins. The tokens decide and not the model's name,
+/// which users change. If two formats share a spelling (Mellum and StarCoder2), the manifest must
+/// decide.
 const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
-    // Qwen2.5-Coder, Qwen3-Coder; README of the model. The layout is the one that was measured to be
-    // best (docs/decisions/001-prompt-layout.md).
+    // Qwen2.5-Coder, Qwen3-Coder; README of the model. The layout is the one that scored best
+    // (docs/decisions/001-prompt-layout.md).
     (
         Layout::SpmV2,
         "<|fim_prefix|>",
@@ -35,7 +36,7 @@ const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
         "<|fim_middle|>",
         "<|endoftext|>",
     ),
-    // StarCoder and its kin; arXiv 2305.06161.
+    // StarCoder and its relatives; arXiv 2305.06161.
     (
         Layout::Psm,
         "<fim_prefix>",
@@ -62,7 +63,8 @@ const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
 ];
 
 impl FimTemplate {
-    /// The format the manifest names, else the one the tokenizer's special tokens tell.
+    /// The format that the manifest names, else the one that the tokenizer's special tokens
+    /// identify.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ pub enum FimTemplateError {
          correct [fim] in model.toml or use the model's own tokenizer"
     )]
     NotSpecial(String),
-    /// The manifest says nothing and the tokens tell nothing.
+    /// The manifest names no format, and the tokens identify none.
     #[error(
         "the tokenizer has the special tokens of no known fill-in-the-middle format; \
          if the model was trained for one, describe it under [fim] in model.toml"

@@ -1,4 +1,4 @@
-//! `model.toml`: what Interline must be told about a model folder and cannot read from its files.
+//! `model.toml`: what Interline must know about a model folder and cannot read from its files.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,13 +9,13 @@ use super::plain_file::{self, PlainFileError};
 /// The name of the manifest in a model folder.
 pub const FILE_NAME: &str = "model.toml";
 
-/// A manifest is not larger than this, in bytes.
-const MOST: u64 = 256 * 1024;
+/// The largest manifest that is read, in bytes.
+const MAX_BYTES: u64 = 256 * 1024;
 
 /// A model folder's `model.toml`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Manifest {
-    /// What people call the model.
+    /// The name people know the model by.
     pub name: String,
     /// The licence of the weights, as an SPDX expression.
     pub license: Option<String>,
@@ -27,8 +27,8 @@ pub struct Manifest {
     pub context_length: usize,
     /// The fill-in-the-middle format. Without it the tokenizer's special tokens decide.
     pub fim: Option<Fim>,
-    /// The template of a conversation, a file of the folder. Without it tasks are put as documents to
-    /// be continued.
+    /// The template of a conversation, a file of the folder. Without it the model is given tasks as
+    /// documents to continue.
     pub chat_template: Option<PathBuf>,
     /// What else belongs to a conversation.
     pub chat: Option<Chat>,
@@ -46,7 +46,7 @@ pub struct Chat {
 pub struct Fim {
     /// The order of the parts.
     pub order: Layout,
-    /// The token before the file's name, for models that want it.
+    /// The token before the file's name, for models that use one.
     pub file: Option<String>,
     /// The token before the text that precedes the hole.
     pub prefix: String,
@@ -62,13 +62,14 @@ pub struct Fim {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// Prefix, suffix, middle: each key moves the suffix, which is read anew.
+    /// Prefix, suffix, middle: each key moves the suffix, which is read again.
     Psm,
-    /// Suffix, prefix, middle: typing only appends, so the cache keeps nearly all.
+    /// Suffix, prefix, middle: typing only appends, so nearly everything stays in the cache.
     Spm,
     /// In the markers of prefix, suffix, middle: an empty prefix, the suffix, and after the middle
-    /// marker the text before the cursor, as the beginning of the middle. Typing only appends, and it
-    /// suits models that were trained on the first order alone (docs/decisions/001-prompt-layout.md).
+    /// marker the text before the cursor, as the beginning of the middle. Typing only appends, and
+    /// it suits models that were trained on the first order alone
+    /// (docs/decisions/001-prompt-layout.md).
     #[serde(rename = "spm-v2")]
     SpmV2,
 }
@@ -81,17 +82,18 @@ impl Manifest {
     /// See [`ManifestError`].
     pub fn read(directory: &Path) -> Result<Self, ManifestError> {
         let path = directory.join(FILE_NAME);
-        let text = plain_file::read_text(&path, MOST).map_err(|source| ManifestError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let text =
+            plain_file::read_text(&path, MAX_BYTES).map_err(|source| ManifestError::Read {
+                path: path.clone(),
+                source,
+            })?;
         let manifest: Self = toml::from_str(&text).map_err(|source| ManifestError::Parse {
             path: path.clone(),
             source,
         })?;
         let files = [&manifest.graph, &manifest.tokenizer];
         for file in files.into_iter().chain(&manifest.chat_template) {
-            // A model folder is a stranger's input: it names files of its own and no others.
+            // A model folder is untrusted input: it may name only files of its own.
             let mut components = file.components();
             let plain = matches!(components.next(), Some(Component::Normal(_)));
             if !plain || components.next().is_some() {
@@ -128,7 +130,7 @@ pub enum ManifestError {
         /// Where and what.
         source: toml::de::Error,
     },
-    /// A name in it leads out of the folder.
+    /// A name in it points outside the folder.
     #[error("{path} names {file}, which is not the plain name of a file in its folder")]
     Outside {
         /// The manifest.
@@ -137,7 +139,9 @@ pub enum ManifestError {
         file: PathBuf,
     },
     /// A file it names is not there, or it is a folder, a pipe or a device.
-    #[error("{path} names {file}, which is not there as a plain file; copy the model folder again")]
+    #[error(
+        "{path} names {file}, which is missing or not a plain file; copy the model folder again"
+    )]
     Missing {
         /// The manifest.
         path: PathBuf,
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_problem() {
         check(text(GOOD), expect!["a"]);
         check(
             |_| (),
@@ -189,7 +193,7 @@ mod tests {
             ],
         );
         check(
-            text(&"#".repeat(MOST as usize + 1)),
+            text(&"#".repeat(MAX_BYTES as usize + 1)),
             expect![
                 "cannot read /model.toml: it is larger than 262144 bytes; name a folder that holds a model.toml"
             ],
@@ -201,7 +205,7 @@ mod tests {
         check(
             text(&GOOD.replace("'t'", "'none'")),
             expect![
-                "/model.toml names /none, which is not there as a plain file; copy the model folder again"
+                "/model.toml names /none, which is missing or not a plain file; copy the model folder again"
             ],
         );
         let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -234,7 +238,7 @@ mod tests {
                 text(&GOOD.replace("'t'", "'p'"))(folder);
             },
             expect![
-                "/model.toml names /p, which is not there as a plain file; copy the model folder again"
+                "/model.toml names /p, which is missing or not a plain file; copy the model folder again"
             ],
         );
     }

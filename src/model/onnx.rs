@@ -18,8 +18,8 @@ use in_place::{CacheSlot, InPlaceCache};
 /// | name | type and shape |
 /// |---|---|
 /// | `input_ids` | int64 `[lanes, s]` |
-/// | `attention_mask` | int64 `[lanes, past + s]`: ones, then zeros where another lane has more |
-/// | `num_logits_to_keep` | int64 scalar: logits for the last so many rows |
+/// | `attention_mask` | int64 `[lanes, past + s]`: ones, then zeros if another lane is longer |
+/// | `num_logits_to_keep` | int64 scalar: how many of the last rows get logits |
 /// | `past_key_values.{i}.key`, `.value` | float32 `[lanes, heads, max, head_dim]` |
 /// | `logits` | float32 `[lanes, k, vocabulary]` |
 /// | `present.{i}.key`, `.value` | as the past, and the same memory |
@@ -47,7 +47,7 @@ impl OnnxLm {
             loaded = runtime.session_builder()?.commit_from_file(path);
         }
         let session = loaded.map_err(|error| {
-            // Its own words name the file of weights only when that is missing.
+            // ONNX Runtime names the file of weights only when it is missing.
             wrong(format!("{error}; copy the model folder again"))
         })?;
         let slots = cache_slots(&session, path).map_err(wrong)?;
@@ -98,7 +98,7 @@ fn failed(error: ort::Error) -> ForwardError {
     ForwardError::Runtime(error.to_string())
 }
 
-/// Checks every input against the table at [`OnnxLm`] and finds the cache's.
+/// Checks every input against the table at [`OnnxLm`] and returns those of the cache.
 fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String> {
     let inputs = session.inputs();
     for required in ["input_ids", "attention_mask", "num_logits_to_keep"] {
@@ -114,7 +114,7 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
         let Some(slot) = name.strip_prefix("past_key_values.") else {
             match name {
                 "input_ids" | "attention_mask" | "num_logits_to_keep" => continue,
-                _ => return Err(format!("its input {name} is not understood")),
+                _ => return Err(format!("its input {name} is not supported")),
             }
         };
         let present = format!("present.{slot}");
@@ -130,12 +130,12 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
         let (true, &[-1 | 1, heads @ 1..=i64::MAX, _, head_dim]) = (f32, shape) else {
             let dtype = input.dtype();
             return Err(format!(
-                "its input {name} is {dtype} and not float32 [lanes, heads, max, head_dim]"
+                "its input {name} is {dtype}, not float32 [lanes, heads, max, head_dim]"
             ));
         };
         let head_dim = match usize::try_from(head_dim) {
             Ok(head_dim) => head_dim,
-            Err(_) => open_head_dim(path)?,
+            Err(_) => head_dim_of_config(path)?,
         };
         slots.push(CacheSlot {
             past: name.to_owned(),
@@ -150,11 +150,11 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
     }
 }
 
-/// No model has larger attention heads. A lie would allocate gigabytes.
-const MOST_HEAD_DIM: usize = 1024;
+/// No model has larger attention heads. A false size would allocate gigabytes.
+const MAX_HEAD_DIM: usize = 1024;
 
-/// The size of an attention head, which exporters leave open in the graph: `config.json` has it.
-fn open_head_dim(graph: &Path) -> Result<usize, String> {
+/// The size of an attention head, which exporters leave open in the graph, from `config.json`.
+fn head_dim_of_config(graph: &Path) -> Result<usize, String> {
     #[derive(serde::Deserialize)]
     struct Architecture {
         head_dim: usize,
@@ -162,16 +162,16 @@ fn open_head_dim(graph: &Path) -> Result<usize, String> {
     let path = graph.with_file_name("config.json");
     let unreadable = |error: &dyn std::fmt::Display| {
         format!(
-            "it leaves the attention head's size open, and {} does not tell it: {error}",
+            "it leaves the size of an attention head open, and {} does not give it: {error}",
             path.display()
         )
     };
     let json = std::fs::read(&path).map_err(|error| unreadable(&error))?;
     let config: Architecture = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
     match config.head_dim {
-        head_dim @ 1..=MOST_HEAD_DIM => Ok(head_dim),
+        head_dim @ 1..=MAX_HEAD_DIM => Ok(head_dim),
         head_dim => Err(unreadable(&format!(
-            "its head_dim of {head_dim} is not between 1 and {MOST_HEAD_DIM}"
+            "its head_dim of {head_dim} is not between 1 and {MAX_HEAD_DIM}"
         ))),
     }
 }
@@ -185,7 +185,7 @@ fn vocabulary(outputs: &[Outlet]) -> Result<usize, String> {
             Ok(vocabulary as usize)
         }
         _ => Err(format!(
-            "its output logits is {dtype} and not float32 [1, k, vocabulary]"
+            "its output logits is {dtype}, not float32 [lanes, k, vocabulary]"
         )),
     }
 }

@@ -1,39 +1,40 @@
-//! Reads a file of a model folder, which is a stranger's: never a pipe or a device, and no more than fits.
+//! Reads a file of a model folder, which is untrusted: never a pipe or a device, and no more than a
+//! limit.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The bytes of the plain file `path`, which are at most `most`.
+/// The bytes of the plain file `path`, which are at most `limit`.
 ///
 /// # Errors
 ///
-/// See [`PlainFileError`]. What is no plain file is not opened, for a pipe would never end.
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, PlainFileError> {
+/// See [`PlainFileError`]. What is not a plain file is not opened, because a pipe may never end.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PlainFileError> {
     if !path.metadata()?.is_file() {
         return Err(PlainFileError::NotPlain);
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > most {
-        true => Err(PlainFileError::TooLarge(most)),
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(PlainFileError::TooLarge(limit)),
         false => Ok(bytes),
     }
 }
 
-/// The text of the plain file `path`, which has at most `most` bytes.
+/// The text of the plain file `path`, which has at most `limit` bytes.
 ///
 /// # Errors
 ///
 /// See [`PlainFileError`].
-pub fn read_text(path: &Path, most: u64) -> Result<String, PlainFileError> {
-    String::from_utf8(read(path, most)?).map_err(|_| PlainFileError::NotText)
+pub fn read_text(path: &Path, limit: u64) -> Result<String, PlainFileError> {
+    String::from_utf8(read(path, limit)?).map_err(|_| PlainFileError::NotText)
 }
 
-/// Why a file is not read. Whoever names the file says this after it.
+/// Why a file is not read. The caller puts the file's name before this.
 #[derive(Debug, thiserror::Error)]
 pub enum PlainFileError {
-    /// The system says no.
+    /// The system refuses.
     #[error(transparent)]
     System(#[from] std::io::Error),
     /// It is a folder, a pipe or a device.

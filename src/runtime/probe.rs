@@ -1,5 +1,5 @@
-//! Loads a library in a child process first. A damaged one can end the process that loads it
-//! without a word; the child's end is told as an error.
+//! Loads a library in a child process first. A damaged one can silently end the process that loads
+//! it; the end of the child is reported as an error.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -19,11 +19,11 @@ pub const SUBCOMMAND: &str = "probe-runtime";
 /// Loading takes far less than a second from a warm disk.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often the child is looked at. Loading takes some 30 ms.
+/// How often the child is checked. Loading takes some 30 ms.
 const TICK: Duration = Duration::from_millis(2);
 
-/// Loads the library, and nothing else: the child's part. The process ends when its standard input
-/// is closed, which the end of the parent does too.
+/// Loads the library and does nothing else: the child's part. The process ends when its standard
+/// input is closed, which also happens when the parent ends.
 ///
 /// # Errors
 ///
@@ -42,8 +42,9 @@ pub fn load(library: &Path) -> Result<(), RuntimeError> {
     Runtime::load(&options, &mut |_: &str| {}).map(drop)
 }
 
-/// Answers why the library cannot be loaded, if loading it ends a process. A library that was loaded
-/// so once is not again until it changes, and the official build, whose hash was verified, never.
+/// Returns why the library cannot be loaded, if loading it ends a process. A library that has
+/// loaded in a child once is not checked again until it changes, and the official build, whose hash
+/// was verified, never is.
 pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String> {
     let official = Build::for_this_machine().is_some_and(|build| build.has_size_of(&located.path));
     if official || matches!(located.source, Source::Cache | Source::Fetched) {
@@ -62,7 +63,7 @@ pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String
     });
     held.or_else(|problem| match problem {
         Problem::Fatal(problem) => Err(problem),
-        // This process can find out by itself, and says more.
+        // This process can try it itself, and its error says more.
         Problem::Unknown => Ok(()),
     })
 }
@@ -70,9 +71,9 @@ pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String
 /// Why it is not known that the library loads.
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
-    /// Loading it would end this process, or never come to an end.
+    /// Loading it would end this process, or never finish.
     Fatal(String),
-    /// The child could not say so.
+    /// The child could not tell.
     Unknown,
 }
 
@@ -94,7 +95,7 @@ fn watch(mut child: Child, limit: Duration, waiter: &dyn Waiter) -> Result<(), P
             Err(_) => return Err(Problem::Unknown),
         }
     };
-    // It fails if the child has just ended.
+    // This fails if the child has just ended.
     let _ = child.kill();
     let _ = child.wait();
     Err(Problem::Fatal(problem))
@@ -103,9 +104,9 @@ fn watch(mut child: Child, limit: Duration, waiter: &dyn Waiter) -> Result<(), P
 fn outcome(status: ExitStatus) -> Result<(), Problem> {
     match status.code() {
         Some(0) => Ok(()),
-        // An error, or a usage error of an embedding program: both are said in words.
+        // An error, or a usage error of an embedding program: neither is a crash.
         Some(1 | 2) => Err(Problem::Unknown),
-        // Windows has codes for what is a signal elsewhere.
+        // Windows has exit codes for what is a signal elsewhere.
         _ => Err(Problem::Fatal(format!(
             "loading it ends the process with {status}: it is damaged, or made for another machine"
         ))),
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_not_waited_for_without_end() {
+    fn a_child_is_not_waited_for_forever() {
         struct Never;
         impl Waiter for Never {
             fn say(&mut self, _: &str) {}

@@ -1,4 +1,5 @@
-//! The release of ONNX Runtime that is fetched: the official builds, and what their files must be.
+//! The release of ONNX Runtime that is fetched: the official builds, and the size and hash of their
+//! files.
 
 use std::fs;
 use std::path::Path;

@@ -3,15 +3,15 @@
 use std::io;
 
 /// Official builds of ONNX Runtime, from 1.29 on, report processes, models and sessions to their
-/// maker, and keep an identifier and a queue in the user's cache. On Unix this variable, with the value
-/// 1, is the only switch for all of it, and is read when the library is loaded. On Windows there is
-/// only [`ort::environment::EnvironmentBuilder::with_telemetry`].
+/// maker, and keep an identifier and a queue in the user's cache. On Unix this variable, with the
+/// value 1, is the only switch for all of it, and is read when the library is loaded. On Windows
+/// there is only [`ort::environment::EnvironmentBuilder::with_telemetry`].
 #[cfg(unix)]
 const DISABLE_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
-/// Makes sure that ONNX Runtime will report nothing, whichever library is loaded later. To be called
-/// before any work is done: where the switch is not set, it starts the program again with it, as the same
-/// process with the same streams, because a process cannot change its own variables safely.
+/// Makes sure that ONNX Runtime reports nothing, whichever library is loaded later. Call it before
+/// any work is done: if the variable is not set, it starts the program again with it, as the same
+/// process with the same streams, because a process cannot safely change its own variables.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn silence() -> io::Result<()> {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
-        // It returns only if it fails.
+        // `exec` returns only if it fails.
         return Err(command.args(arguments).env(DISABLE_TELEMETRY, "1").exec());
     }
     Ok(())

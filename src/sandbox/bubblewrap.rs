@@ -16,14 +16,14 @@ use super::processes;
 use super::watch::watch;
 use super::{Ending, Limits, NoSandbox, Outcome, Program, on_path};
 
-/// Runs programs in `bwrap`, which was found to work.
+/// Runs programs in a `bwrap` that has been tried and works.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     bwrap: PathBuf,
     bash: PathBuf,
     taskset: PathBuf,
     filter: Vec<u8>,
-    /// Whether `bwrap` can forbid more user namespaces inside: since 0.8.
+    /// Whether `bwrap` can forbid further user namespaces inside, as it can since 0.8.
     pub(super) disables_userns: bool,
 }
 
@@ -33,8 +33,8 @@ const WORK: &str = "/work";
 /// Where the C library keeps semaphores, in memory too.
 const SHARED: &str = "/dev/shm";
 
-/// The parts of the system that programs need. Of `/etc` only where links go through and where
-/// libraries are found: the rest is about this machine and its users.
+/// The parts of the system that programs need. Of `/etc` only what links lead through and what
+/// lists the libraries: the rest is about this machine and its users.
 const SYSTEM: [&str; 8] = [
     "/usr",
     "/bin",
@@ -46,7 +46,7 @@ const SYSTEM: [&str; 8] = [
     "/etc/ld.so.cache",
 ];
 
-/// All that a program finds in its environment, but for what a shell adds (`PWD`).
+/// All that a program finds in its environment, except for what a shell adds (`PWD`).
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("PATH", "/usr/bin:/bin"),
     ("HOME", WORK),
@@ -55,8 +55,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 /// Closes all descriptors but the standard ones and those named in `$1`, then becomes the command.
-/// `bwrap` hands on what it gets, and a C library or an editor may have left us one that goes
-/// through `exec`: on a folder it would be a way out.
+/// `bwrap` passes on what it gets, and a C library or an editor may have left us one that survives
+/// `exec`. If it is a folder's, it would be a way out.
 const CLOSE: &str = r#"
 for fd in /proc/self/fd/*; do
     fd=${fd##*/}
@@ -65,24 +65,24 @@ done
 shift
 exec "$@""#;
 
-/// Sets the limits that the kernel keeps (`$1` of data and `$2` of a file in KiB and `$3` of processor
-/// time in seconds, for each process; `$4` of processes), says `READY`, then becomes the program, with
-/// less of a claim to the processor than we have: whoever watches a program that forks must get to it.
+/// Sets the limits that the kernel enforces (for each process `$1` of data in KiB, `$2` of a file
+/// in KiB and `$3` of processor time in seconds; `$4` of processes) and prints `READY`. Then it
+/// becomes the program, with a lower priority than ours, so that we get to run while it forks.
 ///
-/// The limit of processes has no effect for root, which is why they are watched so well. Before
-/// Linux 5.14 it counted all that the user runs.
+/// The limit of processes has no effect for root, which is why we also count them. Before Linux
+/// 5.14 it counted everything the user runs.
 const LIMIT: &str = r#"
 ulimit -c 0 && ulimit -n 256 && ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" && ulimit -u "$4" || exit
 shift 4
 echo
 exec nice -n 5 "$@""#;
 
-/// What standard output begins with once the sandbox is there: `bwrap` itself fails with the code
-/// 1, which many programs use.
+/// What standard output begins with once the sandbox is set up. The exit code cannot show it:
+/// `bwrap` itself fails with code 1, which many programs use.
 const READY: &[u8] = b"\n";
 
 impl Sandbox {
-    /// Finds `bwrap` and tries whether it works.
+    /// Finds `bwrap` and checks that it works.
     pub fn find() -> Result<Self, NoSandbox> {
         Self::find_on(&env::var_os("PATH").unwrap_or_default())
     }
@@ -101,7 +101,9 @@ impl Sandbox {
         };
         let broken = |reason: String| NoSandbox::Broken { reason };
         if !processes::can_be_listed() {
-            return Err(broken("the kernel does not tell children".to_owned()));
+            return Err(broken(
+                "the kernel does not list the children of a process".to_owned(),
+            ));
         }
         if sandbox.check().is_err() {
             sandbox.disables_userns = false;
@@ -125,19 +127,19 @@ impl Sandbox {
         }
     }
 
-    /// Runs a program to its end, which `cancelled` brings about when it is asked the next time and
-    /// is true.
+    /// Runs a program to its end. `cancelled` is called again and again, and ends it by returning
+    /// true.
     ///
     /// # Errors
     ///
-    /// When the sandbox cannot be set up. What the program does is no error.
+    /// When the sandbox cannot be set up. Whatever the program does is not an error.
     pub fn run(
         &self,
         program: &Program<'_>,
         limits: &Limits,
         cancelled: impl Fn() -> bool,
     ) -> io::Result<Outcome> {
-        // Files without a name, which nobody has to remove.
+        // Files without a name, which need not be removed.
         let filter = inherited(&self.filter)?;
         let files = program
             .files
@@ -153,7 +155,7 @@ impl Sandbox {
             .arg(&self.taskset)
             .args(["-c", &cores::next().to_string()])
             .arg(&self.bwrap)
-            .args(self.world(program, limits))
+            .args(self.view(program, limits))
             .args(["--seccomp", &filter.as_raw_fd().to_string()])
             .args(files.iter().flat_map(|(name, file)| {
                 let descriptor = file.as_raw_fd().to_string().into();
@@ -176,7 +178,7 @@ impl Sandbox {
             ])
             .args(limits_of_each(limits))
             .args(program.command)
-            // The first process inside shows the program its own environment and folder.
+            // The program can see the environment and folder of the first process inside.
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -196,11 +198,11 @@ impl Sandbox {
         Ok(outcome)
     }
 
-    /// The arguments for `bwrap` that make the world of a program.
-    fn world(&self, program: &Program<'_>, limits: &Limits) -> Vec<OsString> {
+    /// The arguments for `bwrap` that say what a program sees.
+    fn view(&self, program: &Program<'_>, limits: &Limits) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &str| arguments.extend(words.split(' ').map(Into::into));
-        // A session of its own keeps it from typing into our terminal.
+        // Its own session keeps it from typing into our terminal.
         add("--unshare-all --unshare-user --uid 1000 --gid 1000 --hostname sandbox --cap-drop ALL");
         add("--new-session --die-with-parent");
         if self.disables_userns {
@@ -213,10 +215,10 @@ impl Sandbox {
         add(&format!(
             "--size {files} --tmpfs {WORK} --symlink .{WORK} /tmp"
         ));
-        // Read-only, since root inside is root outside for the files in `/proc/sys`.
+        // Read-only, since for the files in `/proc/sys` root inside is root outside.
         add("--proc /proc --remount-ro /proc");
-        // The rest of `/dev` would be a place without a limit, and a mapping of `/dev/zero` is memory
-        // that nobody can count: it is there, and cannot be opened.
+        // The rest of `/dev` would be a folder without a limit, so it is read-only. A mapping of
+        // `/dev/zero` is memory that cannot be counted, so it exists but cannot be opened.
         add(&format!(
             "--dev /dev --size {files} --tmpfs {SHARED} --ro-bind /dev/null /dev/zero --remount-ro /dev"
         ));
@@ -235,8 +237,9 @@ impl Sandbox {
     }
 }
 
-/// The arguments of `LIMIT`. Memory, time and processes twice, so that the one who watches sees which
-/// limit it was, before the program does. That of time is for when nobody watches: we may be stopped.
+/// The arguments of `LIMIT`. Memory, time and processes are doubled, so that we notice which limit
+/// is reached before the program does. That of time is for when we cannot watch, because we are
+/// stopped.
 fn limits_of_each(limits: &Limits) -> [String; 4] {
     let data = limits.memory.saturating_mul(2) >> 10;
     let file = limits.files >> 10;
@@ -245,7 +248,7 @@ fn limits_of_each(limits: &Limits) -> [String; 4] {
     [data, file, seconds, processes].map(|number| number.to_string())
 }
 
-/// The place of a file in the working folder; fails for a name that leads out of it.
+/// The path of a file in the working folder. Fails for a name that leads out of it.
 fn inside(name: &str) -> io::Result<OsString> {
     let path = Path::new(name);
     let mut components = path.components().peekable();
@@ -253,12 +256,12 @@ fn inside(name: &str) -> io::Result<OsString> {
     if there && components.all(|part| matches!(part, Component::Normal(_))) {
         Ok(Path::new(WORK).join(path).into())
     } else {
-        let message = format!("{name:?} is no name for a file in the working folder");
+        let message = format!("{name:?} is not a name for a file in the working folder");
         Err(io::Error::new(io::ErrorKind::InvalidInput, message))
     }
 }
 
-/// A file with these bytes that the next process gets.
+/// A file with these bytes that the next process inherits.
 fn inherited(bytes: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;

@@ -1,13 +1,13 @@
 //! Which processor core a program runs on.
 //!
-//! It gets one: a program that forks as fast as it can would otherwise keep all cores, and whoever
-//! counts its processes would not get to it. The editor and the model have the others.
+//! It gets only one. Otherwise a program that forks as fast as it can would occupy all cores, and
+//! we would not get to count its processes. The editor and the model have the others.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A core for the next program: they take turns, as programs that run at once are in each other's
-/// way on the same.
+/// The core for the next program. Programs use the cores in turn, because programs that run at once
+/// would slow each other down on the same one.
 pub(super) fn next() -> u32 {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -16,7 +16,7 @@ pub(super) fn next() -> u32 {
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let cores = cores(list.unwrap_or_default().trim());
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    // Without a list the first, which all machines have.
+    // Without a list it is the first, which all machines have.
     let turn = turn.checked_rem(cores.len()).unwrap_or_default();
     cores.get(turn).copied().unwrap_or_default()
 }

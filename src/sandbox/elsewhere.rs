@@ -1,4 +1,4 @@
-//! The sandbox of the machines that have none.
+//! The sandbox on machines that have none.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{Limits, NoSandbox, Outcome, Program};
 pub enum Sandbox {}
 
 impl Sandbox {
-    /// Says that there is none.
+    /// Fails, because there is none.
     pub fn find() -> Result<Self, NoSandbox> {
         Err(NoSandbox::Machine)
     }

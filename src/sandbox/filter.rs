@@ -1,12 +1,13 @@
 //! The filter of system calls, as a program for the kernel (classic BPF, see `seccomp(2)`).
 //!
-//! It refuses what gets around the limits or out of the namespaces and no small program needs:
-//! memory that nobody can count from outside, more of the processor, other namespaces, all sockets
-//! but those of the sandbox's own processes, the user's keys, and parts of the kernel with a record
-//! of holes. All else is allowed; what it reaches is the namespaces' business.
+//! It refuses what evades the limits or leaves the namespaces and is not needed by small programs:
+//! memory that cannot be counted from outside, more of the processor, other namespaces, all sockets
+//! except those between the sandbox's own processes, the user's keys, and parts of the kernel with
+//! a history of vulnerabilities. Everything else is allowed; the namespaces limit what it can
+//! reach.
 //!
-//! What is refused fails with `ENOSYS`: programs take another way then, as on an old kernel. The C
-//! library, for one, takes `clone` instead of `clone3`, whose arguments no filter can see.
+//! What is refused fails with `ENOSYS`, so that programs fall back as on an old kernel. The C
+//! library, for one, uses `clone` instead of `clone3`, whose arguments no filter can see.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -19,7 +20,7 @@ use seccompiler::{
 
 /// The calls that are refused whatever their arguments.
 const REFUSED: &[c_long] = &[
-    // Memory that belongs to no process and is in no sized file system.
+    // Memory that belongs to no process and is in no file system with a size limit.
     libc::SYS_fanotify_init,
     libc::SYS_inotify_init1,
     #[cfg(target_arch = "x86_64")]
@@ -31,7 +32,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_msgget,
     libc::SYS_semget,
     libc::SYS_shmget,
-    // Pages that a pipe or a socket keeps when the process has let them go.
+    // Pages that a pipe or a socket keeps after the process has released them.
     libc::SYS_sendfile,
     libc::SYS_splice,
     libc::SYS_tee,
@@ -40,10 +41,10 @@ const REFUSED: &[c_long] = &[
     libc::SYS_clone3,
     libc::SYS_setns,
     libc::SYS_unshare,
-    // More of the processor: another core, or a session, which some kernels give a share of its own.
+    // More of the processor: another core, or a session, to which some kernels give its own share.
     libc::SYS_sched_setaffinity,
     libc::SYS_setsid,
-    // Keys, and parts of the kernel with a record of holes.
+    // Keys, and parts of the kernel with a history of vulnerabilities.
     libc::SYS_add_key,
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
@@ -54,23 +55,23 @@ const REFUSED: &[c_long] = &[
     libc::SYS_userfaultfd,
 ];
 
-/// The calls that are refused if an argument (counted from zero) is as the test says.
+/// The calls that are refused if an argument (counted from zero) meets the test.
 const REFUSED_IF: &[(c_long, u8, Test)] = &[
-    // Memory that is shared and no file's: once it is dropped, no process shows it.
+    // Shared memory that is not a file's: once a process unmaps it, no process shows it.
     (
         libc::SYS_mmap,
         3,
         Test::Has(libc::MAP_SHARED | libc::MAP_ANONYMOUS),
     ),
-    // Byte ranges of a file can be locked without number.
+    // Any number of byte ranges of a file can be locked.
     (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLK)),
     (libc::SYS_fcntl, 1, Test::Is(libc::F_SETLKW)),
     (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLK)),
     (libc::SYS_fcntl, 1, Test::Is(libc::F_OFD_SETLKW)),
-    // Sockets are counted by the buffer that each gets without asking.
+    // Each socket is counted with its default buffer, which must not grow.
     (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUF)),
     (libc::SYS_setsockopt, 2, Test::Is(libc::SO_SNDBUFFORCE)),
-    // Some reach out of the network namespace (`AF_VSOCK`).
+    // Some reach outside the network namespace (`AF_VSOCK`).
     (libc::SYS_socket, 0, Test::IsNot(libc::AF_UNIX)),
     (libc::SYS_socketpair, 0, Test::IsNot(libc::AF_UNIX)),
     (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWCGROUP)),
@@ -82,7 +83,7 @@ const REFUSED_IF: &[(c_long, u8, Test)] = &[
     (libc::SYS_clone, 0, Test::Has(libc::CLONE_NEWUTS)),
 ];
 
-/// What an argument is tested for. The kernel looks at the lower 32 bits of all of them.
+/// What an argument is tested for. The kernel only looks at the lower 32 bits of these arguments.
 #[derive(Clone, Copy)]
 enum Test {
     Is(i32),
@@ -91,7 +92,7 @@ enum Test {
     Has(i32),
 }
 
-/// The filter as an array of `struct sock_filter`; nothing for a machine it is not known for.
+/// The filter as an array of `struct sock_filter`; `None` on a machine without one.
 pub(super) fn filter() -> Option<Vec<u8>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().map(|call| (*call, Vec::new())).collect();
@@ -102,7 +103,7 @@ pub(super) fn filter() -> Option<Vec<u8>> {
     let machine = ARCH.try_into().ok()?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse(), machine).ok()?;
     let listed: BpfProgram = filter.try_into().ok()?;
-    let program = one_numbering().into_iter().chain(listed);
+    let program = refuse_x32().into_iter().chain(listed);
     let bytes = program.flat_map(|sock_filter { code, jt, jf, k }| {
         let ([a, b], [c, d, e, f]) = (code.to_ne_bytes(), k.to_ne_bytes());
         [a, b, jt, jf, c, d, e, f]
@@ -125,9 +126,9 @@ fn rule(argument: u8, test: Test) -> Option<SeccompRule> {
     SeccompRule::new(vec![condition.ok()?]).ok()
 }
 
-/// Refuses the second numbering of x86-64 (x32), which would get around the list. A kernel without
-/// it says the same.
-fn one_numbering() -> [sock_filter; 3] {
+/// Refuses the second numbering of x86-64 (x32), which would evade the list. A kernel without it
+/// returns the same error.
+fn refuse_x32() -> [sock_filter; 3] {
     const LOAD_NUMBER: (u16, u32) = (0x20, 0);
     const SKIP_ONE_UNLESS_GREATER_OR_EQUAL: (u16, u32) = (0x35, 0x4000_0000);
     let refuse = (0x06, u32::from(refuse()));

@@ -1,4 +1,4 @@
-//! Memory of a sandbox that belongs to no process: files in memory with their names, and the buffers
+//! Memory of a sandbox that belongs to no process: files in memory and their names, and the buffers
 //! of sockets.
 
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::processes::children;
 /// Bytes that the kernel needs for an empty file, link or folder with its name, rounded up.
 const NAME: u64 = 1 << 10;
 
-/// The memory of one sandbox; tells how much it is as long as the sandbox is there.
+/// The memory of one sandbox. It can be measured while the sandbox exists.
 #[derive(Debug)]
 pub(super) struct KernelMemory {
     folders: Vec<OwnedFd>,
@@ -23,14 +23,14 @@ pub(super) struct KernelMemory {
 }
 
 impl KernelMemory {
-    /// Opens the folders in memory of the sandbox of `bwrap`, whose program must have been started:
-    /// earlier they would be ours. Nothing if the program has ended meanwhile.
+    /// Opens the in-memory folders of the sandbox of `bwrap`, whose program must have been started:
+    /// earlier they would be ours. `None` if the program has ended in the meantime.
     ///
     /// # Errors
     ///
-    /// When they cannot be looked at, so that nobody could say when the limit is reached.
+    /// When they cannot be opened, so that it could not be known when the limit is reached.
     pub(super) fn open(bwrap: Pid, folders: &[&str]) -> io::Result<Option<Self>> {
-        // The first process can be out of reach if `bwrap` is installed as a program of root.
+        // The first process can be inaccessible if `bwrap` is installed setuid root.
         let first = children(bwrap);
         let processes = first
             .iter()
@@ -39,7 +39,7 @@ impl KernelMemory {
         let mut result = Ok(None);
         for process in processes {
             let opened = Self::of(process, folders);
-            // Its number is not another's if it is still there.
+            // If it still exists, its number has not been reused for another.
             if children(bwrap) != first {
                 return Ok(None);
             }
@@ -64,7 +64,8 @@ impl KernelMemory {
                 .map(|path| folder(*path))
                 .collect::<Result<_, _>>()?,
             sockets: File::open(format!("/proc/{process}/net/sockstat"))?,
-            // A message is let in as long as the buffer is not full, and can be as large as it.
+            // A message is accepted as long as the buffer is not full, and can be as large as the
+            // buffer.
             socket: 2 * buffer + (4 << 10),
         })
     }

@@ -14,18 +14,18 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub(super) struct Usage {
     /// Processes, each thread counted.
     pub(super) processes: usize,
-    /// Bytes: the pages of the processes that are no file's, also where they are swapped out, the
-    /// tables of pages and the records of mappings. What two processes share counts twice.
+    /// Bytes: the pages of the processes that do not belong to files, even if swapped out, the page
+    /// tables and the records of mappings. What two processes share counts twice.
     pub(super) memory: u64,
 }
 
-/// Whether the kernel tells the children of a process (`CONFIG_PROC_CHILDREN`).
+/// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
 pub(super) fn can_be_listed() -> bool {
     Path::new("/proc/thread-self/children").exists()
 }
 
-/// What the program in the sandbox of `bwrap` uses. It stops to count over `limit` processes: a
-/// program that makes them faster than they can be counted would keep it for ever.
+/// What the program in the sandbox of `bwrap` uses. It stops counting above `limit` processes: a
+/// program that starts them faster than they can be counted would keep it busy forever.
 pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
     let mut usage = Usage::default();
     let mut waiting: Vec<Pid> = children(bwrap).into_iter().flat_map(children).collect();
@@ -51,17 +51,17 @@ pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
     usage
 }
 
-/// Bytes that the kernel needs to know a process's mappings. It allows 65,530, which with a limit of
-/// 64 processes is a gigabyte that nothing else shows; more than any program here has reason for is
-/// no end of bytes.
+/// Bytes that the kernel needs to record a process's mappings. It allows 65,530, which with a limit
+/// of 64 processes is a gigabyte that nothing else shows. More than any program here has reason for
+/// counts as the largest number of bytes.
 fn mappings(process: Pid) -> u64 {
-    /// Of a `vm_area_struct` and its places in the trees, rounded up.
+    /// For a `vm_area_struct` and its tree nodes, rounded up.
     const EACH: u64 = 384;
     const REASON: usize = 16 << 10;
     let Ok(maps) = File::open(format!("/proc/{process}/maps")) else {
         return 0;
     };
-    // Not all at once: a long list would keep us from looking at what else there is.
+    // Only up to a limit: a long list would keep us from checking everything else.
     let lines = BufReader::new(maps).split(b'\n').take(REASON + 1);
     match lines.map_while(Result::ok).count() {
         count if count > REASON => u64::MAX,
@@ -70,14 +70,14 @@ fn mappings(process: Pid) -> u64 {
 }
 
 /// Ends all processes in the sandbox of `bwrap`, after which `bwrap` ends by itself. Does nothing
-/// while there is none yet: `bwrap` itself must not be killed, since a child that it has just begun
-/// would wait for it for ever.
+/// while there is none yet: `bwrap` itself must not be killed, since a child that it has just
+/// started would wait for it forever.
 ///
-/// `bwrap` must not have been waited for.
+/// `bwrap` must not have been reaped.
 pub(super) fn kill(bwrap: Pid) {
     for first in children(bwrap) {
-        // A number may be given anew, a descriptor is not: the child is the one meant if it still
-        // is the child once the descriptor is open.
+        // A process number may be reused, a descriptor is not: if this is still the child once the
+        // descriptor is open, the descriptor is the child's.
         let Ok(descriptor) = pidfd_open(first, PidfdFlags::empty()) else {
             continue;
         };
@@ -107,7 +107,7 @@ fn pids(text: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// The number in a line of `/proc/PID/status`; zero where there is none.
+/// The number in a line of `/proc/PID/status`; zero if there is none.
 fn field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())

@@ -1,7 +1,7 @@
-//! Hostile programs, each a real one, and what becomes of them.
+//! Hostile programs, each a real one, and how they end.
 //!
 //! `Run` is one run of a Python program; `end` runs it, and fails if anything is left of it. Each
-//! has a word of its own in its command line, by which its processes are found.
+//! run has a unique word in its command line, by which its processes are found.
 
 use std::env;
 use std::fs::{self, File};
@@ -20,14 +20,14 @@ use super::*;
 
 static SANDBOX: LazyLock<Result<Sandbox, NoSandbox>> = LazyLock::new(Sandbox::find);
 
-/// Whether a test has no sandbox to run in, which it says. Where `CI` is set, that is a failure.
+/// Whether a test has no sandbox to run in, which this reports. If `CI` is set, it is a failure.
 pub(crate) fn is_skipped() -> bool {
     let Err(reason) = &*SANDBOX else {
         return false;
     };
     assert!(env::var_os("CI").is_none(), "{reason}");
     let test = thread::current();
-    // Not by a macro: what those write is shown for failures only.
+    // Not by a macro: what those print is shown for failures only.
     let _ = writeln!(
         io::stderr(),
         "skipped: {} needs a sandbox, and {reason}",
@@ -40,7 +40,7 @@ fn sandbox() -> &'static Sandbox {
     SANDBOX.as_ref().unwrap()
 }
 
-/// The real path of Python, and the folder with all that belongs to it.
+/// The real path of Python, and the folder with everything that belongs to it.
 static PYTHON: LazyLock<(String, PathBuf)> = LazyLock::new(|| {
     let tell = "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
     let output = Command::new("python3").args(["-c", tell]).output().unwrap();
@@ -56,7 +56,7 @@ struct Run<'a> {
     limits: Limits,
 }
 
-/// A program in Python, with time enough for a slow machine.
+/// A program in Python, with enough time for a slow machine.
 fn python(text: &str) -> Run<'_> {
     Run {
         text,
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// For programs that shall reach the limit of time, after they have begun.
+    /// For programs that should reach the time limit after they have started.
     fn short(mut self) -> Self {
         self.limits.time = Duration::from_secs(1);
         self
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         self.end_when(|_| false)
     }
 
-    /// `cancelled` is told how the run's processes are found.
+    /// `cancelled` gets the word by which the run's processes are found.
     fn end_when(self, cancelled: impl Fn(&str) -> bool) -> Outcome {
         self.end_in(sandbox(), cancelled)
     }
@@ -156,7 +156,7 @@ fn a_program_reads_prints_and_exits() {
     );
     let imports = python("import json, decimal, ssl, multiprocessing as m; m.Lock(); print(1)");
     check(imports, Ending::Exited(0), "1\n");
-    // The folder is its own, and so is what it calls the folder for temporary files.
+    // The working folder is its own, and so is the folder for temporary files.
     let writes =
         "import os; open('/tmp/a', 'w').close(); os.remove('main.py'); print(os.listdir())";
     check(python(writes), Ending::Exited(0), "['a']\n");
@@ -191,7 +191,7 @@ fn files_are_put_into_the_folder() {
 }
 
 #[test]
-fn what_cannot_be_started_is_told_apart() {
+fn a_program_and_a_sandbox_that_cannot_start_differ() {
     if is_skipped() {
         return;
     }
@@ -222,13 +222,13 @@ fn too_many_processes_are_ended() {
     for text in [
         "import os\nwhile True: os.fork()",
         "import os\nos.execv('/bin/sh', ['sh', '-c', 'f() { f | f; }; f', *os.sys.argv])",
-        // Each in a session of its own, which some kernels give a share of the processor of its own.
+        // Each in its own session, to which some kernels give its own share of the processor.
         "import os\nwhile True:\n  try: os.fork() or os.setsid()\n  except OSError: pass",
         // Threads, and processes whose parents are gone.
         "import threading, signal\nwhile True: threading.Thread(target=signal.pause).start()",
         "import os, signal\nwhile True:\n  if os.fork() == 0:\n    if os.fork(): os._exit(0)\n    signal.pause()",
     ] {
-        // Its time is short, lest it takes the machine down where the limit fails.
+        // Its time is short, so that it does not take down the machine if the limit fails.
         let mut run = python(text);
         run.limits.time = Limits::default().time;
         assert_eq!(run.end().ending, Ending::Processes, "{text}");
@@ -236,7 +236,7 @@ fn too_many_processes_are_ended() {
 }
 
 #[test]
-fn time_ends_what_does_not_end() {
+fn time_has_a_limit() {
     if is_skipped() {
         return;
     }
@@ -254,14 +254,14 @@ while True: pass";
         "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
         stubborn,
     ] {
-        // More than a pipe holds, and nobody reads it.
+        // More than a pipe holds, and it is never read.
         let run = python(text).stdin(vec![b'a'; 1 << 20]).short();
         check(run, Ending::Time, "");
     }
 }
 
 #[test]
-fn the_kernel_ends_what_nobody_watches() {
+fn the_kernel_limits_processor_time_too() {
     if is_skipped() {
         return;
     }
@@ -270,7 +270,7 @@ fn the_kernel_ends_what_nobody_watches() {
 }
 
 #[test]
-fn what_goes_on_in_the_background_ends_with_the_program() {
+fn background_processes_end_with_the_program() {
     if is_skipped() {
         return;
     }
@@ -313,7 +313,7 @@ fn memory_has_a_limit() {
     for text in [
         "kept = []\nwhile True: kept.append(bytes(1 << 20) + b'a')",
         "import mmap\nm = mmap.mmap(-1, 800 << 20, mmap.MAP_PRIVATE)\nfor i in range(0, 800 << 20, 4096): m[i] = 1",
-        // Each for itself stays below the limit.
+        // Each process alone stays below the limit.
         "import os, signal
 for _ in range(9):
   if os.fork() == 0: kept = b'a' * (80 << 20); signal.pause()
@@ -321,7 +321,7 @@ signal.pause()",
     ] {
         assert_eq!(python(text).end().ending, Ending::Memory, "{text}");
     }
-    // What no process has among its pages.
+    // Memory that is not among the pages of any process.
     let mut evading = Vec::new();
     for text in [
         // Page tables: all that is read is the one page of zeros.
@@ -368,14 +368,14 @@ while True: os.symlink('a', str(i)); i += 1",
         }
     }
     assert_eq!(evading, []);
-    // Too much at once is refused, which is an error in the program.
+    // Too much at once is refused, which is an error for the program.
     let outcome = python("bytearray(4 << 30)").end();
     assert_eq!(outcome.ending, Ending::Exited(1));
     assert!(said(&outcome).contains("MemoryError"), "{outcome:?}");
 }
 
 #[test]
-fn no_place_takes_more_than_its_limit() {
+fn no_folder_holds_more_than_its_limit() {
     if is_skipped() {
         return;
     }
@@ -396,7 +396,7 @@ except OSError as error: print(errno.errorcode[error.errno])";
     assert_eq!(said, expected);
 }
 
-/// Python that says with `tell` how each call of the C library failed.
+/// Python whose `tell` prints how a call of the C library failed.
 const TELL: &str = "
 import ctypes, errno, fcntl, mmap, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
@@ -455,7 +455,7 @@ inotify ENOSYS
 }
 
 #[test]
-fn what_programs_share_works() {
+fn programs_can_share_memory_and_sockets() {
     if is_skipped() {
         return;
     }
@@ -618,7 +618,7 @@ for address in ('127.0.0.1', int(sys.argv[1])), ('1.1.1.1', 53):
     );
     let none = listener.accept().unwrap_err();
     assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
-    // It was there all the time.
+    // The listener was there all the time.
     TcpStream::connect(("127.0.0.1", port)).unwrap();
     listener.accept().unwrap();
 }
@@ -629,7 +629,7 @@ fn the_environment_and_the_descriptors_are_its_own() {
         return;
     }
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
-    // What others leave open: a folder, which would be a way out.
+    // A folder that something else left open, which would be a way out.
     let folder = File::open("/").unwrap();
     rustix::io::fcntl_setfd(&folder, rustix::io::FdFlags::empty()).unwrap();
     let text = "
@@ -658,7 +658,7 @@ for path in sorted(glob.glob('/proc/[0-9]*/')):
 }
 
 #[test]
-fn no_power_is_left() {
+fn no_privileges_are_left() {
     if is_skipped() {
         return;
     }
@@ -689,12 +689,12 @@ No such device or address
 }
 
 #[test]
-fn a_run_that_nobody_wants_is_ended() {
+fn a_cancelled_run_is_ended() {
     if is_skipped() {
         return;
     }
     let text = "import os, signal; os.fork(); signal.pause()";
-    // Two of `bwrap`, two of the program: the search for what is left finds what there is.
+    // Two of `bwrap`, two of the program: this shows that `living` finds the processes there are.
     let outcome = python(text).end_when(|mark| living(mark).len() == 4);
     assert_eq!(outcome.ending, Ending::Cancelled);
     let outcome = python(text).end_when(|_| true);
@@ -702,14 +702,14 @@ fn a_run_that_nobody_wants_is_ended() {
 }
 
 #[test]
-fn nothing_is_left_by_a_failure_of_ours() {
+fn nothing_is_left_after_a_panic_of_ours() {
     if is_skipped() {
         return;
     }
     let seen = Mutex::new(String::new());
     let fail = |mark: &str| {
         mark.clone_into(&mut seen.lock().unwrap());
-        // Without the message of a panic in the output of the tests.
+        // Without a panic message in the output of the tests.
         resume_unwind(Box::new(()))
     };
     let run = || python("while True: pass").end_when(fail);
@@ -720,7 +720,7 @@ fn nothing_is_left_by_a_failure_of_ours() {
 }
 
 #[test]
-fn where_there_is_no_sandbox_it_says_why() {
+fn the_error_says_why_there_is_no_sandbox() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().as_os_str();
     let message = || Sandbox::find_on(path).unwrap_err().to_string();
@@ -740,6 +740,6 @@ fn where_there_is_no_sandbox_it_says_why() {
         said.contains("(No permissions to create a new namespace)"),
         "{said}"
     );
-    // Not where we happen to be.
+    // Not in the current folder.
     assert!(Sandbox::find_on("usr/bin:.:".as_ref()).is_err());
 }

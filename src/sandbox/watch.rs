@@ -1,4 +1,4 @@
-//! Watches a running sandbox: reads what it says and ends it at the first limit.
+//! Watches a running sandbox: reads its output and ends it at the first limit.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +15,7 @@ use super::kernel_memory::KernelMemory;
 use super::processes;
 use super::{Ending, Limits, Outcome};
 
-/// How often the limits are looked at. A program that forks as fast as it can makes some hundred
+/// How often the limits are checked. A program that forks as fast as it can starts some hundred
 /// processes in that time.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -27,9 +27,9 @@ enum Event {
     Full,
 }
 
-/// Waits for the end of `bwrap`, which has pipes for all its standard streams, and brings it about
-/// at the first limit. No process is left then. `folders` are those in the sandbox that are in
-/// memory; they are there once something has been written to the standard output.
+/// Waits for the end of `bwrap`, which has pipes for all its standard streams, and ends it at the
+/// first limit. No process is left then. `folders` are those in the sandbox that are in memory;
+/// they exist once something has been written to standard output.
 pub(super) fn watch(
     mut bwrap: Child,
     stdin: &[u8],
@@ -41,7 +41,7 @@ pub(super) fn watch(
     let pid = Pid::from_child(&bwrap);
     let pipes = (bwrap.stdin.take(), bwrap.stdout.take(), bwrap.stderr.take());
     let (Some(mut input), Some(stdout), Some(stderr)) = pipes else {
-        return Err(io::Error::other("a standard stream of bwrap is no pipe"));
+        return Err(io::Error::other("a standard stream of bwrap is not a pipe"));
     };
     let left = &AtomicUsize::new(limits.output);
     let mut sandbox = Sandbox {
@@ -51,7 +51,7 @@ pub(super) fn watch(
     };
     let (events, received) = mpsc::channel();
 
-    // None of these threads outlives the processes: with the last of them the pipes are closed.
+    // None of these threads outlives the processes: the pipes close with the last of them.
     thread::scope(|scope| {
         let mut bwrap = Running(bwrap);
         // A program need not read what it is given.
@@ -61,7 +61,7 @@ pub(super) fn watch(
         let full = events.clone();
         let stderr = spawn(scope, move || read(stderr, left, &full))?;
         spawn(scope, move || {
-            // Its number stays taken, so that no signal goes to another process.
+            // `NOWAIT` keeps its number in use, so that no signal goes to another process.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), options));
             let _ = events.send(Event::Ended);
@@ -103,7 +103,7 @@ pub(super) fn watch(
     })
 }
 
-/// Ends the processes when it goes, whatever goes wrong with us.
+/// Ends the processes when dropped, whatever goes wrong here.
 struct Running(Child);
 
 impl Drop for Running {
@@ -116,7 +116,7 @@ impl Drop for Running {
     }
 }
 
-/// A thread that the scope waits for; an error where there are too many processes for one more.
+/// A thread that the scope waits for; an error if the system has no room for another thread.
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -124,16 +124,16 @@ fn spawn<'scope, T: Send + 'scope>(
     thread::Builder::new().spawn_scoped(scope, work)
 }
 
-/// A sandbox that is looked at.
+/// A sandbox that is watched.
 struct Sandbox<'a> {
     bwrap: Pid,
     folders: &'a [&'a str],
-    /// Once its program is started.
+    /// Set once its program has started.
     memory: Option<KernelMemory>,
 }
 
 impl Sandbox<'_> {
-    /// The limit that is reached, if any. `ready` is whether the program is started.
+    /// The limit that is reached, if any. `ready` is whether the program has started.
     fn over(
         &mut self,
         limits: &Limits,
@@ -163,7 +163,7 @@ impl Sandbox<'_> {
     }
 }
 
-/// Reads to the end, or until nothing is `left` of what may be written.
+/// Reads to the end, or until nothing is `left` of the allowed output.
 fn read(mut pipe: impl Read, left: &AtomicUsize, full: &Sender<Event>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8 << 10];
@@ -178,7 +178,7 @@ fn read(mut pipe: impl Read, left: &AtomicUsize, full: &Sender<Event>) -> io::Re
         let (Ok(had) | Err(had)) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         bytes.extend(&buffer[..count.min(had)]);
         if count > had {
-            // Said before the pipe closes, which may end the program by itself.
+            // Sent before the pipe closes, since that may end the program by itself.
             let _ = full.send(Event::Full);
             return Ok(bytes);
         }

@@ -1,27 +1,28 @@
-//! Which templates are let pass to the template engine.
+//! Which templates are given to the template engine.
 //!
-//! minijinja bounds the nesting of brackets and blocks by 150 levels, what a template does by fuel, and
-//! calls by a recursion limit. It does not bound operators, attributes, filters and `elif`, for each of
-//! which it calls itself, nor values that hold themselves, which only a namespace can. The process would
-//! not survive either, so they are refused here, by minijinja's own lexer.
+//! minijinja limits the nesting of brackets and blocks to 150 levels, the work of a template by
+//! fuel, and calls by a recursion limit. It does not limit operators, attributes, filters and
+//! `elif`, for each of which it calls itself, nor values that hold themselves, which only a
+//! namespace can do. The process would not survive either, so both are refused here, with
+//! minijinja's own lexer.
 
 use std::collections::HashSet;
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
-/// The most words in one tag, `{{ … }}` or `{% … %}`: nothing in it is nested deeper.
+/// The most words in one tag, `{{ … }}` or `{% … %}`: nothing in a tag is nested deeper.
 const MAX_WORDS: usize = 1000;
 
-/// The most `elif` in a template, each of which is nested in the one before.
+/// The most `elif` branches in a template, each of which is nested in the one before.
 const MAX_ELIF: usize = 500;
 
-/// Lets a template pass whose nesting is bounded, and whose values cannot hold themselves.
+/// Accepts a template whose nesting is limited and whose values cannot hold themselves.
 ///
 /// # Errors
 ///
-/// What is wrong, to be said after the template's name. What is not Jinja passes, up to there: the parser
-/// says it better.
+/// What is wrong; the caller puts the template's name before it. What is not Jinja is accepted,
+/// along with the rest after it: the parser explains it better.
 pub fn admit(source: &str, syntax: &SyntaxConfig) -> Result<(), String> {
     let mut tags: Vec<Vec<Token<'_>>> = Vec::new();
     let mut elifs = 0;
@@ -38,17 +39,17 @@ pub fn admit(source: &str, syntax: &SyntaxConfig) -> Result<(), String> {
                 }
                 tag.push(word);
                 if tag.len() > MAX_WORDS {
-                    return Err(format!("a tag of it has more than {MAX_WORDS} words"));
+                    return Err(format!("one of its tags has more than {MAX_WORDS} words"));
                 }
             }
         }
         if elifs > MAX_ELIF {
-            return Err(format!("it has more than {MAX_ELIF} branches `elif`"));
+            return Err(format!("it has more than {MAX_ELIF} `elif` branches"));
         }
     }
     let namespaces: HashSet<&str> = tags.iter().filter_map(|tag| namespace(tag)).collect();
     for tag in &tags {
-        keep_apart(tag, &namespaces)?;
+        check_namespaces(tag, &namespaces)?;
     }
     Ok(())
 }
@@ -68,10 +69,10 @@ fn namespace<'a>(tag: &[Token<'a>]) -> Option<&'a str> {
     }
 }
 
-/// A namespace is the one value that can be changed, so that it could come to hold itself, and whatever
-/// walks through it would not end. Where it is only made by `set` and only used as `name.attribute`, it
-/// is held by nothing. Templates of models use it in no other way.
-fn keep_apart(tag: &[Token<'_>], namespaces: &HashSet<&str>) -> Result<(), String> {
+/// A namespace is the only value that can be changed, so it could come to hold itself, and walking
+/// through it would never end. If it is only created by `set` and only used as `name.attribute`, no
+/// value holds it. The templates of models use it in no other way.
+fn check_namespaces(tag: &[Token<'_>], namespaces: &HashSet<&str>) -> Result<(), String> {
     for (at, word) in tag.iter().enumerate() {
         let Token::Ident(name) = word else {
             continue;
@@ -82,7 +83,7 @@ fn keep_apart(tag: &[Token<'_>], namespaces: &HashSet<&str>) -> Result<(), Strin
             // An attribute or a filter.
             continue;
         }
-        let apart = match *name {
+        let allowed = match *name {
             "namespace" => at == 3 && namespace(tag).is_some(),
             name if namespaces.contains(name) => match after {
                 Some(Token::Dot | Token::BracketOpen | Token::Ident("is")) => true,
@@ -91,10 +92,10 @@ fn keep_apart(tag: &[Token<'_>], namespaces: &HashSet<&str>) -> Result<(), Strin
             },
             _ => true,
         };
-        if !apart {
+        if !allowed {
             return Err(format!(
-                "`{name}` stands where a namespace could be put into another value; \
-                 make it by `set name = namespace(…)` and use it as `name.attribute`"
+                "`{name}` is used where a namespace could get into another value; \
+                 create it by `set name = namespace(…)` and use it as `name.attribute`"
             ));
         }
     }
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_use_namespaces_as_they_do() {
+    fn templates_of_models_use_namespaces_like_this() {
         for source in [
             "{%- set ns = namespace(found=false, last=messages|length - 1) %}",
             "{% set ns = namespace() %}{% set ns.found = true %}{% if ns.found %}{{ ns.x }}{% endif %}",

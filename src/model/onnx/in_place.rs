@@ -25,13 +25,13 @@ pub(super) struct CacheSlot {
 /// Keys and values of `lanes` sequences of up to `max_tokens` tokens each, with the binding through
 /// which the graph reads and writes them.
 ///
-/// Past and present of a layer are one tensor `f32 [lanes, heads, max_tokens, head_dim]`, bound on
-/// both sides once. The attention operator (`GroupQueryAttention` with a shared buffer) writes the new
-/// rows after the old ones and reads as many as the attention mask is long, so nothing is copied
-/// and a rewind is a shorter mask.
+/// The past and present of a layer are one tensor, `f32 [lanes, heads, max_tokens, head_dim]`,
+/// bound once on both sides. The attention operator (`GroupQueryAttention` with a shared buffer)
+/// writes the new rows after the old ones and reads as many as the attention mask is long, so
+/// nothing is copied and a rewind is a shorter mask.
 ///
-/// `ort`'s checks accept that one tensor stands on both sides, and its documentation does not promise
-/// it: its version is pinned, and `tests/shipped_model/key_value_cache.rs` holds the law.
+/// `ort`'s checks accept one tensor on both sides, but its documentation does not promise it. So
+/// its version is pinned, and `tests/shipped_model/key_value_cache.rs` tests it.
 pub(super) struct InPlaceCache {
     session: Arc<Mutex<Session>>,
     slots: Arc<[CacheSlot]>,
@@ -102,7 +102,7 @@ impl InPlaceCache {
             let on_host;
             let from = match is_on_host(from) {
                 true => from,
-                // Heads are copied one by one, which only the CPU can.
+                // Heads are copied one by one, which only the CPU can do.
                 false => {
                     on_host = from.to(AllocationDevice::CPU, 0)?;
                     &on_host
@@ -186,7 +186,7 @@ impl KvCache for InPlaceCache {
             return Err(ForwardError::Full(self.max_tokens));
         }
         self.run(pasts, tokens, rows, logits).map_err(failed)?;
-        // In blocks without a way out, which the compiler vectorises.
+        // In blocks without an early exit, so that the compiler vectorises them.
         let has_nan = |block: &[f32]| block.iter().fold(false, |nan, logit| nan | logit.is_nan());
         match logits.chunks(1024).any(has_nan) {
             true => Err(ForwardError::Damaged),
