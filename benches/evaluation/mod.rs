@@ -28,7 +28,7 @@ pub(crate) fn rows<Row: DeserializeOwned>(
     let rows = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let rows: Result<Vec<Row>, _> = rows.lines().map(serde_json::from_str).collect();
     let rows = rows?;
-    let step = (rows.len() / most.min(rows.len())).max(1);
+    let step = (rows.len() / most.clamp(1, rows.len().max(1))).max(1);
     let rows = rows.into_iter().step_by(step).take(most).collect();
     Ok(Some((rows, arguments.next())))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::EngineError;
-use super::request::{Chat, Hole, Input, Part, Request};
+use super::request::{Chat, Hole, Input, Part, Priority, Request};
 use super::stop::Scope;
 use crate::model::Model;
 use crate::model::chat_template::{Message, Role};
@@ -96,24 +96,36 @@ impl PromptBuilder {
         room: Room,
     ) -> Result<Prompt, EngineError> {
         let left = room.all.saturating_sub(request.limits.tokens);
-        match &request.input {
-            Input::Hole(hole) => {
+        let mut prompt = match &request.input {
+            Input::Hole(hole) if request.priority >= Priority::Invoked => {
                 let grown = room.grown.min(left).max(room.hole);
-                Ok(self.hole(model, hole, &request.parts, room.hole, grown - room.hole))
+                self.hole(model, hole, &request.parts, room.hole, grown - room.hole)
+            }
+            Input::Hole(hole) => {
+                // The edge is that of the text that is typed.
+                let edge = self.edge.take();
+                let prompt = self.hole(model, hole, &request.parts, room.hole, 0);
+                self.edge = edge;
+                prompt
             }
             Input::Continue { file_name, text } => {
                 let end = match request.scope {
                     Scope::Text => model.fim.end.clone(),
                     _ => Vec::new(),
                 };
-                Ok(Prompt {
+                Prompt {
                     ids: self.beginning(model, file_name, text, left),
                     end,
                     ..Prompt::default()
-                })
+                }
             }
-            Input::Chat(chat) => conversation(model, chat, left),
+            Input::Chat(chat) => conversation(model, chat, left)?,
+        };
+        if prompt.ids.is_empty() {
+            // As texts begin in training: after the end of another.
+            prompt.ids.extend(model.fim.end.first());
         }
+        Ok(prompt)
     }
 
     /// The prompt for `hole` in at most `budget` tokens, of which markers take a few, and in `growth`

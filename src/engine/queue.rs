@@ -97,17 +97,13 @@ impl Queue {
 
     /// Accepts no more requests, and drops the waiting ones.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
+        let closed = State {
+            closed: true,
+            ..State::default()
+        };
+        // Dropped after the lock has been released.
+        let waiting = std::mem::replace(&mut *self.lock(), closed);
         self.changed.notify_all();
-        let waiting = std::mem::replace(
-            &mut *state,
-            State {
-                closed: true,
-                ..State::default()
-            },
-        );
-        drop(state);
         drop(waiting);
     }
 

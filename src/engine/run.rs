@@ -7,7 +7,7 @@ use super::decoder::Decoder;
 use super::lanes::{Lanes, Texts};
 use super::pace::Pace;
 use super::prompt::{Prompt, PromptBuilder, Room};
-use super::request::{Event, Job, Priority, Request, Started, Stats};
+use super::request::{Event, Input, Job, Priority, Request, Started, Stats};
 use super::stop::Scope;
 use crate::model::Model;
 
@@ -56,7 +56,7 @@ impl Run {
         self.job.request.priority
     }
 
-    /// Does one pass. Returns whether there is more to do.
+    /// Does one pass, or builds the prompt. Returns whether there is more to do.
     ///
     /// # Errors
     ///
@@ -67,32 +67,25 @@ impl Run {
         }
         tools.decoder.take_model_time();
         let start = Instant::now();
-        let Stage::Build = self.stage else {
-            return self.pass(tools, start);
-        };
-        let prompt = tools
-            .prompts
-            .build(tools.model, &self.job.request, tools.room)?;
-        self.stats.prompt = start.elapsed();
-        self.stats.reused = tools.decoder.keep(&prompt.ids);
-        self.job.send(Event::Started(Started {
-            tokens: prompt.ids.len(),
-            reused: self.stats.reused,
-            parts: prompt.parts,
-            text: (self.job.request.echo).then(|| tools.model.tokenizer.show(&prompt.ids)),
-        }));
-        self.stage = Stage::Read(prompt);
-        self.pass(tools, Instant::now())
-    }
-
-    fn pass(&mut self, tools: &mut Tools<'_>, start: Instant) -> Result<bool, EngineError> {
-        let Self { job, stage, stats } = self;
         let spent = |time: &mut Duration, decoder: &mut Decoder| {
             *time += start.elapsed();
             decoder.take_model_time()
         };
+        let Self { job, stage, stats } = self;
         match stage {
-            Stage::Build => Ok(true),
+            Stage::Build => {
+                let prompt = tools.prompts.build(tools.model, &job.request, tools.room)?;
+                stats.prompt = start.elapsed();
+                stats.reused = tools.decoder.keep(&prompt.ids);
+                job.send(Event::Started(Started {
+                    tokens: prompt.ids.len(),
+                    reused: stats.reused,
+                    parts: prompt.parts,
+                    text: (job.request.echo).then(|| tools.model.tokenizer.show(&prompt.ids)),
+                }));
+                *stage = Stage::Read(prompt);
+                Ok(true)
+            }
             Stage::Read(prompt) => {
                 // A more urgent run may have used the decoder since the last pass.
                 tools.decoder.keep_whole(&prompt.ids);
@@ -151,7 +144,7 @@ fn lanes(request: &Request, prompt: Prompt, tools: &Tools<'_>) -> Result<Lanes, 
         .tokens
         .min(tools.room.all.saturating_sub(prompt.ids.len()));
     let suffix = match &request.input {
-        super::request::Input::Hole(hole) => hole.suffix.clone(),
+        Input::Hole(hole) => hole.suffix.clone(),
         _ => String::new(),
     };
     let tokens = prompt.ids.len() + limits.tokens;

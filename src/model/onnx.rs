@@ -9,7 +9,7 @@ use ort::memory::MemoryInfo;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType};
 
-use super::{CausalLm, ForwardError, KvCache};
+use super::{CausalLm, ForwardError, KvCache, plain_file};
 use crate::runtime::{Provider, Runtime, RuntimeError};
 use in_place::{CacheSlot, InPlaceCache};
 
@@ -150,6 +150,9 @@ fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String>
     }
 }
 
+/// No `config.json` has more bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
 /// No model has larger attention heads. A false size would allocate gigabytes.
 const MAX_HEAD_DIM: usize = 1024;
 
@@ -166,7 +169,7 @@ fn head_dim_of_config(graph: &Path) -> Result<usize, String> {
             path.display()
         )
     };
-    let json = std::fs::read(&path).map_err(|error| unreadable(&error))?;
+    let json = plain_file::read(&path, MAX_CONFIG).map_err(|error| unreadable(&error))?;
     let config: Architecture = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
     match config.head_dim {
         head_dim @ 1..=MAX_HEAD_DIM => Ok(head_dim),

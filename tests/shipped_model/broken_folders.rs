@@ -111,6 +111,19 @@ fn a_file_of_another_model_is_named() {
         },
         &["config.json"],
     );
+    check(
+        |folder| {
+            edit(
+                &folder.join("config.json"),
+                "\"head_dim\": 64",
+                "\"head_dim\": 10000",
+            )
+        },
+        &[
+            "config.json",
+            "its head_dim of 10000 is not between 1 and 1024",
+        ],
+    );
 }
 
 #[test]
