@@ -30,6 +30,8 @@ mod filter {
 #[cfg(target_os = "linux")]
 mod kernel_memory;
 #[cfg(target_os = "linux")]
+mod process_bound;
+#[cfg(target_os = "linux")]
 mod processes;
 #[cfg(target_os = "linux")]
 mod watch;

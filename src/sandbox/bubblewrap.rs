@@ -10,8 +10,11 @@ use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use rustix::process::Pid;
+
 use super::cores;
 use super::filter::filter;
+use super::process_bound::ProcessBound;
 use super::processes;
 use super::watch::watch;
 use super::{Ending, Limits, NoSandbox, Outcome, Program, on_path};
@@ -185,6 +188,7 @@ impl Sandbox {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
+        let _bound = ProcessBound::set(Pid::from_child(&child), limits.processes);
         let output = limits.output.saturating_add(READY.len());
         let limits = Limits { output, ..*limits };
         let mut outcome = watch(child, program.stdin, &limits, &[WORK, SHARED], cancelled)?;

@@ -29,6 +29,7 @@ pub(super) fn can_be_listed() -> bool {
 pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
     let mut usage = Usage::default();
     let mut waiting: Vec<Pid> = children(bwrap).into_iter().flat_map(children).collect();
+    let mut counted = Vec::new();
     while let Some(process) = waiting.pop() {
         // A process that has ended in the meantime uses nothing.
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
@@ -41,12 +42,17 @@ pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
             "VmPTE:",
         ];
         let kib: u64 = pages.iter().map(|name| field(&status, name)).sum();
-        let bytes = (kib << 10).saturating_add(mappings(process));
-        usage.memory = usage.memory.saturating_add(bytes);
+        usage.memory = usage.memory.saturating_add(kib << 10);
         if usage.processes > limit {
-            break;
+            return usage;
         }
+        counted.push(process);
         waiting.extend(children(process));
+    }
+    // Only now: reading the mappings of processes that fork waits for their forks, and meanwhile there
+    // would be thousands more.
+    for process in counted {
+        usage.memory = usage.memory.saturating_add(mappings(process));
     }
     usage
 }
