@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, fstatvfs, open};
 use rustix::process::Pid;
 
-use super::processes::children;
+use super::processes::{children, has_ended};
 
 /// Bytes that the kernel needs for an empty file, link or folder with its name, rounded up.
 const NAME: u64 = 1 << 10;
@@ -45,6 +45,8 @@ impl KernelMemory {
             }
             match opened {
                 Ok(opened) => return Ok(Some(opened)),
+                // A process that has ended has no folders any more, although it still has a number.
+                Err(_) if has_ended(process) => {}
                 Err(error) => result = Err(error),
             }
         }

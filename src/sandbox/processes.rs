@@ -94,6 +94,13 @@ pub(super) fn kill(bwrap: Pid) {
     }
 }
 
+/// Whether a process has ended: it is a zombie, or nothing.
+pub(super) fn has_ended(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_none_or(|state| state.trim_start().starts_with(['Z', 'X']))
+}
+
 /// The children of all threads of a process.
 pub(super) fn children(process: Pid) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
