@@ -141,7 +141,7 @@ fn a_manifest_that_is_wrong_is_named() {
     );
     check(
         manifest("\"model.onnx\"", "\"other.onnx\""),
-        &["other.onnx", "is not there as a plain file"],
+        &["other.onnx", "is missing or not a plain file"],
     );
     check(
         manifest("\"<fim_middle>\"", "\"<fim_center>\""),
