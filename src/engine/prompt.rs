@@ -59,6 +59,19 @@ pub struct PromptBuilder {
     pieces: LruCache<Box<str>, Arc<[u32]>>,
     /// Where the last prefix began.
     edge: Option<Edge>,
+    /// The line that is typed.
+    line: Option<Line>,
+}
+
+/// A line that is typed, and the room for its prompts.
+#[derive(Debug)]
+struct Line {
+    /// The file's base name.
+    file_name: String,
+    /// Where it begins in the file, in bytes.
+    offset: usize,
+    /// In tokens.
+    budget: usize,
 }
 
 /// The left edge of a prefix.
@@ -78,6 +91,7 @@ impl Default for PromptBuilder {
         Self {
             pieces: LruCache::new(PIECES),
             edge: None,
+            line: None,
         }
     }
 }
@@ -98,13 +112,17 @@ impl PromptBuilder {
         let left = room.all.saturating_sub(request.limits.tokens);
         let mut prompt = match &request.input {
             Input::Hole(hole) if request.priority >= Priority::Invoked => {
-                let grown = room.grown.min(left).max(room.hole);
-                self.hole(model, hole, &request.parts, room.hole, grown - room.hole)
+                let line = self.line(hole, room.hole);
+                let budget = line.budget;
+                self.line = Some(line);
+                let growth = room.grown.min(left).saturating_sub(budget);
+                self.hole(model, hole, &request.parts, budget, growth)
             }
             Input::Hole(hole) => {
-                // The edge is that of the text that is typed.
+                // The edge and the line are those of the text that is typed.
                 let edge = self.edge.take();
-                let prompt = self.hole(model, hole, &request.parts, room.hole, 0);
+                let budget = self.line(hole, room.hole).budget;
+                let prompt = self.hole(model, hole, &request.parts, budget, 0);
                 self.edge = edge;
                 prompt
             }
@@ -126,6 +144,22 @@ impl PromptBuilder {
             prompt.ids.extend(model.fim.end.first());
         }
         Ok(prompt)
+    }
+
+    /// The line of the cursor. Its budget is that of the last prompt on the same line, because
+    /// another one would move the edges, and `budget` where there was none.
+    fn line(&self, hole: &Hole, budget: usize) -> Line {
+        let start = hole.prefix.rfind('\n').map_or(0, |end| end + 1);
+        let offset = offset_in_file(hole, start);
+        let last = self
+            .line
+            .as_ref()
+            .filter(|line| (&line.file_name, line.offset) == (&hole.file_name, offset));
+        Line {
+            file_name: hole.file_name.clone(),
+            offset,
+            budget: last.map_or(budget, |line| line.budget),
+        }
     }
 
     /// The prompt for `hole` in at most `budget` tokens, of which markers take a few, and in `growth`
@@ -717,6 +751,19 @@ mod tests {
             assert!(moves <= 3, "{moves} moves in 3,000 bytes");
             assert!(build(20_000).ids.len() <= 512);
         }
+    }
+
+    /// What is learned of the machine's speed must not cost a keystroke a whole prompt.
+    #[test]
+    fn the_budget_stays_while_a_line_is_typed() {
+        let mut builder = PromptBuilder::default();
+        let mut budget = |text: &str, budget| {
+            let line = builder.line(&hole(text), budget);
+            builder.line.insert(line).budget
+        };
+        assert_eq!(budget("f()\nx$0", 128), 128);
+        assert_eq!(budget("f()\nx =$0", 512), 128);
+        assert_eq!(budget("f()\nx = 1\n$0", 512), 512);
     }
 
     #[test]
