@@ -49,11 +49,11 @@ pack(`interline-${manifest.version}`);
 
 run('cargo', ['build', '--release', '--locked', '--quiet'], { cwd: root });
 const server = path.join(root, 'target/release', exe);
-// This downloads the runtime into a cache that holds nothing else, and checks its hash.
+// This downloads the runtime into a cache that holds no other runtime, and checks its hash.
 const cache = path.join(out, 'cache');
 run(server, ['doctor'], { env: { ...process.env, INTERLINE_CACHE_DIR: cache } });
 copy(server, `server/${exe}`);
-const runtimes = fs.readdirSync(cache);
+const runtimes = fs.readdirSync(cache).filter((name) => name.startsWith('onnxruntime-'));
 if (runtimes.length !== 1) {
   throw new Error(`${cache} holds ${runtimes} instead of one runtime; remove it and package again`);
 }
