@@ -5,14 +5,18 @@ import { ConfigurationTarget, workspace } from 'vscode';
 /** The only setting of the extension itself; all others are the server's. */
 export const SERVER_PATH = 'serverPath';
 
-/** The effective settings of the server, by their names there. `names` are the settings in `package.json`. */
+/**
+ * The effective settings of the server, by their names there. `names` are the settings in `package.json`.
+ *
+ * A setting that is not set is `null`: to the server, one that is left out keeps its last value.
+ */
 export function serverSettings(names: string[]): Record<string, unknown> {
   const configuration = workspace.getConfiguration('interline');
   const values = names
     .filter((name) => name !== SERVER_PATH)
-    .map((name): [string, unknown] => [name, configuration.get(name)])
+    .map((name): [string, unknown] => [name, configuration.get(name) ?? null])
     // An empty field in the settings editor means that the setting is not set.
-    .filter(([, value]) => value !== null && value !== '');
+    .map(([name, value]): [string, unknown] => [name, value === '' ? null : value]);
   return Object.fromEntries(values);
 }
 
