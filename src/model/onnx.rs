@@ -23,10 +23,14 @@ use in_place::{CacheSlot, InPlaceCache};
 /// | `past_key_values.{i}.key`, `.value` | float32 `[lanes, heads, max, head_dim]` |
 /// | `logits` | float32 `[lanes, k, vocabulary]` |
 /// | `present.{i}.key`, `.value` | as the past, and the same memory |
-pub struct OnnxLm {
-    session: Arc<Mutex<Session>>,
-    slots: Arc<[CacheSlot]>,
+pub struct OnnxLm(Arc<Graph>);
+
+/// What a model and its caches share.
+struct Graph {
+    session: Mutex<Session>,
+    slots: Vec<CacheSlot>,
     vocabulary: usize,
+    /// Of the device that computes.
     memory: MemoryInfo<'static>,
 }
 
@@ -53,34 +57,22 @@ impl OnnxLm {
         let slots = cache_slots(&session, path).map_err(wrong)?;
         let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
         let memory = runtime.provider.memory();
-        Ok(Self {
-            session: Arc::new(Mutex::new(session)),
-            slots: slots.into(),
+        Ok(Self(Arc::new(Graph {
+            session: Mutex::new(session),
+            slots,
             vocabulary,
             memory: memory.map_err(|error| wrong(error.to_string()))?,
-        })
+        })))
     }
 }
 
 impl CausalLm for OnnxLm {
     fn vocabulary(&self) -> usize {
-        self.vocabulary
+        self.0.vocabulary
     }
 
     fn new_cache(&self, max_tokens: usize) -> Result<Box<dyn KvCache>, ForwardError> {
-        let Self {
-            session,
-            slots,
-            vocabulary,
-            memory,
-        } = self;
-        let cache = InPlaceCache::new(
-            session.clone(),
-            slots.clone(),
-            *vocabulary,
-            memory.clone(),
-            max_tokens,
-        );
+        let cache = InPlaceCache::new(self.0.clone(), max_tokens);
         Ok(Box::new(cache.map_err(failed)?))
     }
 }
@@ -88,8 +80,8 @@ impl CausalLm for OnnxLm {
 impl std::fmt::Debug for OnnxLm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OnnxLm")
-            .field("layers", &(self.slots.len() / 2))
-            .field("vocabulary", &self.vocabulary)
+            .field("layers", &(self.0.slots.len() / 2))
+            .field("vocabulary", &self.0.vocabulary)
             .finish_non_exhaustive()
     }
 }

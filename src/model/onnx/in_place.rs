@@ -1,12 +1,12 @@
 //! The key/value cache of a graph that reads and writes it in place.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use ort::memory::{AllocationDevice, Allocator, MemoryInfo};
-use ort::session::{IoBinding, Session};
+use ort::memory::{AllocationDevice, Allocator};
+use ort::session::IoBinding;
 use ort::value::Tensor;
 
-use super::failed;
+use super::{Graph, failed};
 use crate::model::{ForwardError, KvCache};
 
 /// A layer's cache on both sides of the graph: where it reads the past and where it writes it.
@@ -33,10 +33,7 @@ pub(super) struct CacheSlot {
 /// `ort`'s checks accept one tensor on both sides, but its documentation does not promise it. So
 /// its version is pinned, and `tests/shipped_model/key_value_cache.rs` tests it.
 pub(super) struct InPlaceCache {
-    session: Arc<Mutex<Session>>,
-    slots: Arc<[CacheSlot]>,
-    vocabulary: usize,
-    memory: MemoryInfo<'static>,
+    graph: Arc<Graph>,
     binding: IoBinding,
     /// The tensors that are bound, in the order of the slots.
     tensors: Vec<Tensor<f32>>,
@@ -48,54 +45,41 @@ pub(super) struct InPlaceCache {
 
 impl InPlaceCache {
     /// An empty cache for one sequence, in the memory of the device that computes.
-    pub(super) fn new(
-        session: Arc<Mutex<Session>>,
-        slots: Arc<[CacheSlot]>,
-        vocabulary: usize,
-        memory: MemoryInfo<'static>,
-        max_tokens: usize,
-    ) -> ort::Result<Self> {
-        let (binding, allocator) = {
-            let session = session.lock().unwrap_or_else(PoisonError::into_inner);
-            (session.create_binding()?, allocator(&session, &memory)?)
-        };
+    pub(super) fn new(graph: Arc<Graph>, max_tokens: usize) -> ort::Result<Self> {
+        let (binding, allocator) = bindable(&graph)?;
         let shape = |slot: &CacheSlot| [1, slot.heads, max_tokens, slot.head_dim];
-        let tensors = slots
-            .iter()
-            .map(|slot| Tensor::new(&allocator, shape(slot)));
+        let tensors = graph.slots.iter();
+        let tensors = tensors.map(|slot| Tensor::new(&allocator, shape(slot)));
         let tensors = tensors.collect::<ort::Result<_>>()?;
-        let cache = Self {
-            session,
-            slots,
-            vocabulary,
-            memory,
-            binding,
-            tensors,
-            lanes: 1,
-            max_tokens,
-            bound_rows: 0,
-        };
-        cache.bound()
+        Self::bound(graph, binding, tensors, 1, max_tokens)
     }
 
-    fn bound(mut self) -> ort::Result<Self> {
-        for (slot, tensor) in self.slots.iter().zip(&mut self.tensors) {
-            self.binding.bind_input(&slot.past, &*tensor)?;
-            self.binding.bind_output(&slot.present, tensor)?;
+    fn bound(
+        graph: Arc<Graph>,
+        mut binding: IoBinding,
+        mut tensors: Vec<Tensor<f32>>,
+        lanes: usize,
+        max_tokens: usize,
+    ) -> ort::Result<Self> {
+        for (slot, tensor) in graph.slots.iter().zip(&mut tensors) {
+            binding.bind_input(&slot.past, &*tensor)?;
+            binding.bind_output(&slot.present, tensor)?;
         }
-        Ok(self)
+        Ok(Self {
+            graph,
+            binding,
+            tensors,
+            lanes,
+            max_tokens,
+            bound_rows: 0,
+        })
     }
 
     fn forked(&self, len: usize, lanes: usize, max_tokens: usize) -> ort::Result<Self> {
-        let (binding, device) = {
-            let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-            (
-                session.create_binding()?,
-                allocator(&session, &self.memory)?,
-            )
-        };
-        let mut tensors = Vec::with_capacity(self.slots.len());
-        for (slot, from) in self.slots.iter().zip(&self.tensors) {
+        let graph = &self.graph;
+        let (binding, device) = bindable(graph)?;
+        let mut tensors = Vec::with_capacity(graph.slots.len());
+        for (slot, from) in graph.slots.iter().zip(&self.tensors) {
             let dim = slot.head_dim;
             let shape = [lanes, slot.heads, max_tokens, dim];
             let mut copy = Tensor::<f32>::new(&Allocator::default(), shape)?;
@@ -114,25 +98,14 @@ impl InPlaceCache {
             for (index, head) in to.chunks_mut(max_tokens * dim).enumerate() {
                 head[..len * dim].copy_from_slice(&heads[index % heads.len()][..len * dim]);
             }
-            if !self.memory.is_cpu_accessible() {
+            if !graph.memory.is_cpu_accessible() {
                 let mut on_device = Tensor::<f32>::new(&device, shape)?;
                 copy.copy_into(&mut on_device)?;
                 copy = on_device;
             }
             tensors.push(copy);
         }
-        let fork = Self {
-            session: self.session.clone(),
-            slots: self.slots.clone(),
-            vocabulary: self.vocabulary,
-            memory: self.memory.clone(),
-            binding,
-            tensors,
-            lanes,
-            max_tokens,
-            bound_rows: 0,
-        };
-        fork.bound()
+        Self::bound(graph.clone(), binding, tensors, lanes, max_tokens)
     }
 
     fn run(
@@ -158,12 +131,13 @@ impl InPlaceCache {
             let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
             binding.bind_input("num_logits_to_keep", &keep)?;
             // On the host, where they are read.
-            let shape = [lanes, rows, self.vocabulary];
+            let shape = [lanes, rows, self.graph.vocabulary];
             let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
             binding.bind_output("logits", bound)?;
             self.bound_rows = rows;
         }
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = self.graph.session.lock();
+        let mut session = session.unwrap_or_else(PoisonError::into_inner);
         let outputs = session.run_binding(binding)?;
         let (_, values) = outputs["logits"].try_extract_tensor::<f32>()?;
         logits.clear();
@@ -214,11 +188,14 @@ impl std::fmt::Debug for InPlaceCache {
     }
 }
 
-fn allocator(session: &Session, memory: &MemoryInfo<'static>) -> ort::Result<Allocator> {
-    match memory.is_cpu_accessible() {
-        true => Ok(Allocator::default()),
-        false => Allocator::new(session, memory.clone()),
-    }
+/// A new binding, and the allocator of the device that computes.
+fn bindable(graph: &Graph) -> ort::Result<(IoBinding, Allocator)> {
+    let session = graph.session.lock().unwrap_or_else(PoisonError::into_inner);
+    let allocator = match graph.memory.is_cpu_accessible() {
+        true => Allocator::default(),
+        false => Allocator::new(&session, graph.memory.clone())?,
+    };
+    Ok((session.create_binding()?, allocator))
 }
 
 fn is_on_host(tensor: &Tensor<f32>) -> bool {
