@@ -46,7 +46,7 @@ pub struct Lanes {
     capacity: usize,
     /// The logits at the end of the prompt, one row.
     first: Vec<f32>,
-    /// The logits of the latest pass, a row for each lane.
+    /// The logits of the latest pass over the forks, a row for each lane.
     logits: Vec<f32>,
     /// The draws that have not begun.
     waiting: Range<usize>,
@@ -135,7 +135,13 @@ impl Lanes {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             loop {
                 let (logits, (_, writer)) = match &mut lane.writer {
-                    Some(writer) => (&self.logits[index * width..][..width], writer),
+                    Some(writer) => {
+                        let logits = match self.fork {
+                            Some(_) => &self.logits[index * width..][..width],
+                            None => decoder.logits(),
+                        };
+                        (logits, writer)
+                    }
                     None => {
                         lane.past = self.prompt;
                         lane.token = 0;
@@ -179,10 +185,7 @@ impl Lanes {
 
     fn forward(&mut self, decoder: &mut Decoder) -> Result<(), ForwardError> {
         let Some(fork) = &mut self.fork else {
-            decoder.step(self.lanes[0].token)?;
-            self.logits.clear();
-            self.logits.extend_from_slice(decoder.logits());
-            return Ok(());
+            return decoder.step(self.lanes[0].token);
         };
         let pasts: Vec<_> = self.lanes.iter().map(|lane| lane.past).collect();
         let tokens: Vec<_> = self.lanes.iter().map(|lane| lane.token).collect();

@@ -5,7 +5,7 @@ use crate::engine::EngineError;
 use crate::engine::request::Hole;
 use crate::engine::stop::Scope;
 use crate::text::language::Language;
-use crate::text::syntax::{self, Enclosing, ItemKind, SyntaxError};
+use crate::text::syntax::{self, Enclosing, ItemKind, Parsed, SyntaxError};
 
 /// The longest comment, in tokens.
 const BUDGET: usize = 80;
@@ -29,7 +29,8 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, Documen
     // The cursor may be in the blanks before it.
     let offset =
         start + (text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len());
-    let Some(item) = syntax::item_at(text, source.language, offset) else {
+    let parsed = Parsed::new(text, source.language);
+    let Some(item) = parsed.item_at(offset) else {
         return Err(NoItem(source.line(start)).into());
     };
     if item.documented {
@@ -70,7 +71,7 @@ pub fn document(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, Documen
     }
     let comment = format!("{}{said}{}", place.open, place.close);
     let after = format!("{}{comment}{}", &text[..place.at], &text[place.at..]);
-    let before = syntax::errors(text, source.language).len();
+    let before = parsed.errors().len();
     if let Some(error) = syntax::errors(&after, source.language)
         .into_iter()
         .nth(before)

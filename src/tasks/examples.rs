@@ -94,7 +94,8 @@ pub fn neighbours(
     let defined = |name: &str, language| -> Option<Vec<(String, String)>> {
         let path = folder.join(name);
         // Either the name or what it leads to may be ignored.
-        if ignored::by_git(&path) || ignored::by_git(&path.canonicalize().ok()?) {
+        let real = path.canonicalize().ok()?;
+        if ignored::by_git(&path) || (real != path && ignored::by_git(&real)) {
             return None;
         }
         let text = read(&path, &folder, exclusion).ok()?;
@@ -143,8 +144,9 @@ fn read(path: &Path, inside: &Path, exclusion: &Exclusion) -> Result<String, Exa
     let real = path
         .canonicalize()
         .map_err(|error| unreadable(path, error))?;
-    let hidden =
-        exclusion.of(path).is_some() || ignored::by_interline(path) || ignored::by_interline(&real);
+    let hidden = exclusion.of(path).is_some()
+        || ignored::by_interline(path)
+        || (real != path && ignored::by_interline(&real));
     if hidden || !real.starts_with(inside) || !real.is_file() {
         return Err(ExamplesError::NotPlain(path.to_path_buf()));
     }

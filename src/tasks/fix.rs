@@ -4,7 +4,7 @@ use super::question::{Answer, Question};
 use super::{Desk, NoCode, NothingWritten, Outcome, Output, Source};
 use crate::engine::EngineError;
 use crate::engine::request::likely_tokens;
-use crate::text::syntax::{self, SyntaxError};
+use crate::text::syntax::{self, Parsed, SyntaxError};
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +29,13 @@ pub fn fix(
         return Err(FixError::NoProblem);
     };
     let (text, language) = (&source.text, source.language);
+    let parsed = Parsed::new(text, language);
     // An editor often selects only the word that it underlines.
     let several_lines = text[source.selection.clone()].trim_end().contains('\n');
     let range = match several_lines {
         true => source.selection.clone(),
-        false => syntax::item_at(text, language, first.offset.min(text.len()))
+        false => parsed
+            .item_at(first.offset.min(text.len()))
             .map_or(0..text.len(), |item| item.range),
     };
     let code = &text[range.clone()];
@@ -68,7 +70,7 @@ pub fn fix(
         return Err(NothingWritten.into());
     }
     let fixed = format!("{fixed}{}", &code[code.trim_end().len()..]);
-    let before = syntax::errors(text, language).len();
+    let before = parsed.errors().len();
     let after = format!("{}{fixed}{}", &text[..range.start], &text[range.end..]);
     let errors = syntax::errors(&after, language);
     if errors.len() > before

@@ -4,7 +4,7 @@ use super::question::{Answer, Question};
 use super::{Desk, NoItem, NothingWritten, Outcome, Output, Source, parse_notes};
 use crate::engine::EngineError;
 use crate::text::language::Language;
-use crate::text::syntax::{self, ItemKind};
+use crate::text::syntax::{ItemKind, Parsed};
 
 /// The longest test, in tokens.
 const BUDGET: usize = 320;
@@ -18,9 +18,12 @@ const BUDGET: usize = 320;
 /// See [`TestError`].
 pub fn test(desk: &mut Desk<'_>, source: &Source) -> Result<Outcome, TestError> {
     let (text, language) = (&source.text, source.language);
-    let at = syntax::item_at(text, language, source.selection.start);
-    let items = syntax::items(text, language);
-    let named = items.into_iter().find(|item| item.signature.is_some());
+    let parsed = Parsed::new(text, language);
+    let at = parsed.item_at(source.selection.start);
+    let named = parsed
+        .items()
+        .into_iter()
+        .find(|item| item.signature.is_some());
     let (name, kind, code) = match (at, named) {
         (Some(item), _) => (item.name, item.kind, &text[item.range]),
         (None, Some(item)) => (item.name, item.kind, &text[item.range]),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -101,10 +102,28 @@ const MAX_LINKS: usize = 40;
 /// The files that are excluded, by pattern.
 #[derive(Clone, Debug)]
 pub struct Exclusion {
-    secrets: Patterns,
-    secret_data: Patterns,
+    own: &'static Own,
     users: Patterns,
 }
+
+/// The patterns that come with Interline.
+#[derive(Debug)]
+struct Own {
+    secrets: Patterns,
+    secret_data: Patterns,
+}
+
+/// Compiled once: the user's patterns may change, and are checked before they take effect.
+static OWN: LazyLock<Result<Own, String>> = LazyLock::new(|| {
+    let own = |patterns: &[&str]| {
+        let patterns = patterns.iter().map(|pattern| (*pattern).to_owned());
+        Patterns::new(patterns.collect(), true)
+    };
+    Ok(Own {
+        secrets: own(SECRETS)?,
+        secret_data: own(SECRET_DATA)?,
+    })
+});
 
 impl Exclusion {
     /// Excludes files that hold secrets, and files that match one of `patterns`, in upper or lower
@@ -114,13 +133,8 @@ impl Exclusion {
     ///
     /// If a pattern is not a valid glob; the message names it.
     pub fn new(patterns: &[String]) -> Result<Self, String> {
-        let own = |patterns: &[&str]| {
-            let patterns = patterns.iter().map(|pattern| (*pattern).to_owned());
-            Patterns::new(patterns.collect(), true)
-        };
         Ok(Self {
-            secrets: own(SECRETS)?,
-            secret_data: own(SECRET_DATA)?,
+            own: OWN.as_ref().map_err(Clone::clone)?,
             users: Patterns::new(patterns.to_vec(), false)?,
         })
     }
@@ -145,9 +159,10 @@ impl Exclusion {
                 language::id_of_file(&plain),
                 "shellscript" | "fish" | "powershell" | "bat"
             );
-        self.secrets
+        self.own
+            .secrets
             .of(&plain)
-            .or_else(|| self.secret_data.of(&plain).filter(|_| !source))
+            .or_else(|| self.own.secret_data.of(&plain).filter(|_| !source))
             .or_else(|| self.users.of(path))
     }
 

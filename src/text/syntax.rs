@@ -129,7 +129,8 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    /// See [`item_at`].
+    /// The innermost function or type around `offset`, in bytes. The comments and attributes above
+    /// it belong to it, and so does the rest of its last line.
     #[must_use]
     pub fn item_at(&self, offset: usize) -> Option<Enclosing> {
         let root = self.tree.as_ref().ok()?.root_node();
@@ -152,13 +153,6 @@ pub fn items(text: &str, language: Language) -> Vec<Item> {
 #[must_use]
 pub fn errors(text: &str, language: Language) -> Vec<SyntaxError> {
     Parsed::new(text, language).errors()
-}
-
-/// The innermost function or type around `offset`, in bytes. The comments and attributes above it
-/// belong to it, and so does the rest of its last line.
-#[must_use]
-pub fn item_at(text: &str, language: Language, offset: usize) -> Option<Enclosing> {
-    Parsed::new(text, language).item_at(offset)
 }
 
 fn parse(text: &str, language: Language, deadline: Instant) -> Option<Tree> {

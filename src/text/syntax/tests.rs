@@ -87,7 +87,7 @@ fn check_at(
 ) {
     let offset = text.find("$0").unwrap();
     let text = text.replacen("$0", "", 1);
-    let found = item_at(&text, language, offset);
+    let found = Parsed::new(&text, language).item_at(offset);
     let shown = found.as_ref().map(|found| {
         let own = &text[found.range.clone()];
         let body = found.body.clone().map_or("", |body| &text[body]);
