@@ -22,7 +22,7 @@ use ort::session::builder::SessionBuilder;
 
 use crate::download::Waiter;
 use locate::{Located, Source, locate, origin};
-use release::{Build, VERSION};
+use release::VERSION;
 
 /// Where the library may come from, and what it should run on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,8 +153,6 @@ pub struct Runtime {
     pub environment: Environment,
     /// The loaded library.
     pub path: PathBuf,
-    /// How it was found.
-    pub source: Source,
     /// The version, if it can be told from the file, else `unknown`.
     pub version: String,
     /// What sessions run on: never [`Provider::Auto`].
@@ -222,7 +220,6 @@ impl Runtime {
             environment,
             version: version_of(&located.path),
             path: located.path,
-            source: located.source,
             provider: Provider::Cpu,
             fallback: None,
             wanted: options.provider,
@@ -360,7 +357,7 @@ fn unusable(located: &Located, options: &RuntimeOptions, problem: String) -> Run
 /// contain it. So it is told from the official size, else from the file name that any links lead
 /// to.
 fn version_of(path: &Path) -> String {
-    if Build::for_this_machine().is_some_and(|build| build.has_size_of(path)) {
+    if release::is_official(path) {
         return VERSION.to_owned();
     }
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -381,6 +378,7 @@ mod tests {
     use expect_test::expect;
 
     use super::locate::tests::Home;
+    use super::release::Build;
     use super::*;
 
     #[test]

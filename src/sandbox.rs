@@ -103,8 +103,6 @@ pub struct Outcome {
     pub stdout: Vec<u8>,
     /// What it wrote to standard error, up to the limit.
     pub stderr: Vec<u8>,
-    /// From the start to the end.
-    pub elapsed: Duration,
 }
 
 /// How a program ended.

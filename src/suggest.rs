@@ -84,6 +84,15 @@ impl Settings {
         if disabled.iter().any(|name| **name == *snapshot.language_id) {
             return Err(Silence::Disabled(" for this language"));
         }
+        self.readable(snapshot)
+    }
+
+    /// Whether the model may be shown a document.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn readable(&self, snapshot: &Snapshot) -> Result<(), Silence> {
         match self.exclusion.of(&snapshot.path) {
             Some(pattern) => Err(Silence::Excluded(pattern.to_owned())),
             None if snapshot.out_of_step => Err(Silence::OutOfStep),

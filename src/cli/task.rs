@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use super::{ready, say, start_engine};
 use crate::engine::cancel::Cancel;
 use crate::server::settings::Options;
+use crate::suggest::record::Silence;
 use crate::tasks::desk::Desk;
 use crate::tasks::fix::Problem;
 use crate::tasks::{Output, Progress, Source, Task};
@@ -276,7 +277,7 @@ async fn perform(
     // Standard input has no path and no neighbouring files.
     let file = (file != Path::new("-")).then_some(file);
     if let Some(pattern) = file.and_then(|file| exclusion.of(file)) {
-        bail!("files that match {pattern} are not shown to the model");
+        bail!(Silence::Excluded(pattern.to_owned()));
     }
     let examples = task.examples(&source, file, Some(Path::new(".")), &exclusion)?;
     let engine = start_engine(&options.engine());

@@ -24,25 +24,16 @@ impl Cancel {
     /// ends.
     #[must_use = "dropping the guard cancels"]
     pub fn on_drop(&self) -> CancelOnDrop {
-        CancelOnDrop(Some(self.clone()))
+        CancelOnDrop(self.clone())
     }
 }
 
 /// See [`Cancel::on_drop`].
 #[derive(Debug)]
-pub struct CancelOnDrop(Option<Cancel>);
-
-impl CancelOnDrop {
-    /// Disarms the guard: the request has ended by itself.
-    pub fn disarm(mut self) {
-        self.0 = None;
-    }
-}
+pub struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if let Some(cancel) = &self.0 {
-            cancel.cancel();
-        }
+        self.0.cancel();
     }
 }

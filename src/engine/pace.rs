@@ -99,11 +99,11 @@ impl Pace {
     /// Learns from a pass that wrote a token in each of `lanes` texts. As with reading, only faster
     /// passes count.
     pub(super) fn observe_writing(&mut self, lanes: usize, time: Duration) {
-        let step = Duration::from_secs_f64(1.0 / self.decode.max(1e-3));
         match lanes.checked_sub(1) {
             None | Some(0) => self.decode = self.decode.max(speed(1, time)),
             Some(further) => {
-                let lane = time.saturating_sub(step) / u32::try_from(further).unwrap_or(u32::MAX);
+                let lane =
+                    time.saturating_sub(self.step()) / u32::try_from(further).unwrap_or(u32::MAX);
                 self.lane = self.lane.min(lane);
             }
         }
@@ -122,10 +122,14 @@ impl Pace {
 
     /// How many texts a batch may have.
     pub(super) fn lanes(&self) -> usize {
-        let step = Duration::from_secs_f64(1.0 / self.decode.max(1e-3));
-        let left = PASS.saturating_sub(step).as_secs_f64();
+        let left = PASS.saturating_sub(self.step()).as_secs_f64();
         let further = left / self.lane.as_secs_f64().max(1e-9);
         (1 + further as usize).clamp(1, LANES)
+    }
+
+    /// The time of a pass that writes one token.
+    fn step(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.decode.max(1e-3))
     }
 
     /// How long an automatic completion may write.

@@ -79,15 +79,11 @@ impl Surroundings {
     /// one. Damage to other builds cannot be told from the file.
     fn damage_of_official(&self, path: &Path) -> Option<String> {
         let build = self.build.filter(|build| build.has_size_of(path))?;
-        match self.record().check(path, build.sha256) {
-            Ok(Verdict::Wrong { actual }) => Some(format!(
-                "is damaged (its size is that of the official {VERSION}, but its SHA-256 is \
-                 {actual} instead of {})",
-                build.sha256
-            )),
-            // The loader says why it cannot be read.
-            Ok(Verdict::Verified) | Err(_) => None,
-        }
+        // The loader says why it cannot be read.
+        let damage = damage(&build, path, &self.record()).ok().flatten()?;
+        Some(format!(
+            "is damaged (its size is that of the official {VERSION}, but {damage})"
+        ))
     }
 }
 

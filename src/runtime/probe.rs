@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::locate::{Located, Source};
-use super::release::Build;
+use super::release;
 use super::{Runtime, RuntimeError, RuntimeOptions};
 use crate::cache_folder::cache_folder;
 use crate::download::Waiter;
@@ -46,8 +46,9 @@ pub fn load(library: &Path) -> Result<(), RuntimeError> {
 /// loaded in a child once is not checked again until it changes, and the official build, whose hash
 /// was verified, never is.
 pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String> {
-    let official = Build::for_this_machine().is_some_and(|build| build.has_size_of(&located.path));
-    if official || matches!(located.source, Source::Cache | Source::Fetched) {
+    if release::is_official(&located.path)
+        || matches!(located.source, Source::Cache | Source::Fetched)
+    {
         return Ok(());
     }
     let record = Record::in_folder(cache_folder().as_deref());

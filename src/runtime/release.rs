@@ -72,6 +72,11 @@ const BUILDS: [Build; 5] = [
     },
 ];
 
+/// Whether the file at `path` has the size of the official library for this machine.
+pub(super) fn is_official(path: &Path) -> bool {
+    Build::for_this_machine().is_some_and(|build| build.has_size_of(path))
+}
+
 impl Build {
     /// The build for this machine, if there is an official one.
     pub(super) fn for_this_machine() -> Option<Self> {

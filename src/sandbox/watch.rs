@@ -89,7 +89,6 @@ pub(super) fn watch(
             }
         }
         let status = bwrap.0.wait()?;
-        let elapsed = begun.elapsed();
         let joined = |reader: ScopedJoinHandle<'_, io::Result<Vec<u8>>>| {
             let failed = |_| Err(io::Error::other("a reader failed"));
             reader.join().unwrap_or_else(failed)
@@ -98,7 +97,6 @@ pub(super) fn watch(
             stdout: joined(stdout)?,
             stderr: joined(stderr)?,
             ending: stopped.unwrap_or_else(|| ending(status)),
-            elapsed,
         })
     })
 }

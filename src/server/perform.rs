@@ -21,7 +21,6 @@ use super::commands::{self, TaskArguments, TaskKind};
 use super::outcome;
 use crate::engine::EngineState;
 use crate::engine::cancel::Cancel;
-use crate::suggest::record::Silence;
 use crate::tasks::Progress;
 use crate::tasks::desk::{Desk, HEARD};
 use crate::text::language::Language;
@@ -170,15 +169,8 @@ impl Server {
             Error::invalid_params(format!("{} is not open", arguments.uri.as_str()))
         })?;
         let settings = session.completer.settings();
-        let path = snapshot.path.to_path_buf();
-        if let Some(pattern) = settings.exclusion.of(&path) {
-            return Err(failed(format!(
-                "files that match {pattern} are not shown to the model"
-            )));
-        }
-        if snapshot.out_of_step {
-            return Err(failed(Silence::OutOfStep.to_string()));
-        }
+        let readable = settings.readable(&snapshot);
+        readable.map_err(|silence| failed(silence.to_string()))?;
         let source = outcome::source(&kind, &arguments, &snapshot, encoding).map_err(failed)?;
         let task = outcome::task(&kind, &arguments, &source, encoding);
         let cancel = Cancel::default();
@@ -191,15 +183,18 @@ impl Server {
             return Ok(None);
         }
         // A document that is not a local file (`vscode-remote:`) has no local folder with examples.
-        let file = snapshot.uri.starts_with("file:").then_some(path);
+        let file = snapshot
+            .uri
+            .starts_with("file:")
+            .then(|| snapshot.path.to_path_buf());
         let workspace = file.as_deref().and_then(|file| session.workspace_of(file));
 
-        let guard = cancel.on_drop();
+        let _guard = cancel.on_drop();
         let progress = self.begin_progress(token, task.name(), &place).await;
         let (sender, mut updates) = unbounded_channel();
         let engine = settings.engine.clone();
         let mut state = engine.state();
-        let (thread_task, thread_source) = (task.clone(), source.clone());
+        let thread_source = source.clone();
         loop {
             tokio::select! {
                 loaded = state.wait_for(|state| !matches!(state, EngineState::Loading(_))) => {
@@ -217,7 +212,7 @@ impl Server {
         }
         let thread_cancel = cancel.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let examples = thread_task.examples(
+            let examples = task.examples(
                 &thread_source,
                 file.as_deref(),
                 workspace.as_deref(),
@@ -243,7 +238,7 @@ impl Server {
                 observer: &mut observer,
                 show_prompt: None,
             };
-            thread_task.perform(&mut desk, &thread_source)
+            task.perform(&mut desk, &thread_source)
         });
         // This ends with the thread, which owns the sender.
         while let Some(update) = updates.recv().await {
@@ -256,7 +251,6 @@ impl Server {
             }
         }
         let outcome = work.await;
-        guard.disarm();
         drop(progress);
         if cancel.is_cancelled() {
             return Err(Error::request_cancelled());
@@ -335,6 +329,11 @@ impl Server {
     /// offered: a light bulb at every word would be in the way.
     pub(super) fn actions(&self, params: &CodeActionParams) -> Result<CodeActionResponse> {
         let session = self.session()?;
+        // Editors ask wherever the cursor rests.
+        let actions = commands::actions(params);
+        if actions.is_empty() {
+            return Ok(actions);
+        }
         let uri = &params.text_document.uri;
         let snapshot = self
             .documents
@@ -349,7 +348,7 @@ impl Server {
             permitted && Language::from_name(&snapshot.language_id).is_ok()
         });
         Ok(match known {
-            true => commands::actions(params),
+            true => actions,
             false => Vec::new(),
         })
     }

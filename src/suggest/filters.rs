@@ -4,7 +4,7 @@
 //! is how the model's text began. One that leaves nothing drops the text, and gives the reason.
 
 use crate::engine::stop::Scope;
-use crate::text::context::Context;
+use crate::text::context::{Context, only_closes};
 
 /// Returns how much of the text to keep, in bytes.
 type Filter = fn(&str, &Context) -> usize;
@@ -203,11 +203,8 @@ fn without_trailing_whitespace(text: &str, _: &Context) -> usize {
 
 /// A closing bracket is quicker to type than to read, and editors add it by themselves.
 fn more_than_closers(text: &str, context: &Context) -> usize {
-    let closers = text
-        .chars()
-        .all(|char| char.is_whitespace() || ")]};,".contains(char));
     let line = matches!(context.scope, Scope::Line | Scope::FreshLine);
-    match closers && line && text.trim().len() < 2 {
+    match only_closes(text) && line && text.trim().len() < 2 {
         true => 0,
         false => text.len(),
     }

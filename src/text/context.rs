@@ -132,8 +132,7 @@ impl Context {
 
     fn scope(&self, language_id: &str, trigger: Trigger) -> Scope {
         // Editors add the closing bracket when one is opened: `{$0}`.
-        let closing = |char: char| char.is_whitespace() || ")]};,".contains(char);
-        if !self.line_suffix().chars().all(closing) {
+        if !only_closes(self.line_suffix()) {
             return Scope::Line;
         }
         let line = self.line_prefix();
@@ -210,6 +209,13 @@ fn line_feeds(text: Cow<'_, str>) -> (String, Vec<usize>) {
 /// The boundary of a character at or before `offset`.
 fn char_boundary(rope: &Rope, offset: usize) -> usize {
     rope.char_to_byte(rope.byte_to_char(offset.min(rope.len_bytes())))
+}
+
+/// Whether the text only closes what is open: brackets, the punctuation after them, and whitespace.
+#[must_use]
+pub fn only_closes(text: &str) -> bool {
+    text.chars()
+        .all(|char| char.is_whitespace() || ")]};,".contains(char))
 }
 
 #[cfg(test)]
