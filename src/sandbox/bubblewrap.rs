@@ -10,8 +10,6 @@ use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use rustix::process::Pid;
-
 use super::cores;
 use super::filter::filter;
 use super::process_bound::ProcessBound;
@@ -57,15 +55,17 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("LANG", "C.UTF-8"),
 ];
 
-/// Closes all descriptors but the standard ones and those named in `$1`, then becomes the command.
-/// `bwrap` passes on what it gets, and a C library or an editor may have left us one that survives
-/// `exec`. If it is a folder's, it would be a way out.
-const CLOSE: &str = r#"
+/// Enters the control group of `$2`, if there is one, while it is the only process. Closes all
+/// descriptors but the standard ones and those named in `$1`, then becomes the command. `bwrap` passes
+/// on what it gets, and a C library or an editor may have left us one that survives `exec`. If it is
+/// a folder's, it would be a way out.
+const PREPARE: &str = r#"
+if [ -n "$2" ]; then echo $$ 2>&- >"$2"; fi
 for fd in /proc/self/fd/*; do
     fd=${fd##*/}
     case " 0 1 2 $1 " in *" $fd "*) ;; *) exec {fd}>&- ;; esac
 done
-shift
+shift 2
 exec "$@""#;
 
 /// Sets the limits that the kernel enforces (for each process `$1` of data in KiB, `$2` of a file
@@ -152,9 +152,13 @@ impl Sandbox {
         let mut kept = vec![filter.as_raw_fd().to_string()];
         kept.extend(files.iter().map(|(_, file)| file.as_raw_fd().to_string()));
 
+        let bound = ProcessBound::new(limits.processes);
+        let entrance = bound.as_ref().map(ProcessBound::entrance);
+
         let child = Command::new(&self.bash)
-            .args(["--norc", "--noprofile", "-c", CLOSE, "bash"])
+            .args(["--norc", "--noprofile", "-c", PREPARE, "bash"])
             .arg(kept.join(" "))
+            .arg(entrance.unwrap_or_default())
             .arg(&self.taskset)
             .args(["-c", &cores::next().to_string()])
             .arg(&self.bwrap)
@@ -188,10 +192,11 @@ impl Sandbox {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let _bound = ProcessBound::set(Pid::from_child(&child), limits.processes);
         let output = limits.output.saturating_add(READY.len());
         let limits = Limits { output, ..*limits };
-        let mut outcome = watch(child, program.stdin, &limits, &[WORK, SHARED], cancelled)?;
+        let folders = &[WORK, SHARED];
+        let bound = bound.as_ref();
+        let mut outcome = watch(child, program.stdin, &limits, bound, folders, cancelled)?;
 
         if outcome.stdout.starts_with(READY) {
             outcome.stdout.drain(..READY.len());

@@ -9,42 +9,43 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::process::Pid;
-
-use super::processes::children;
-
-/// The kernel's bound is this many times the limit, so that the count still sees a program that is
-/// over the limit, and ends it.
-const SLACK: usize = 4;
+/// The processes of `bwrap`: itself, the first one inside, and one while it starts if it is setuid
+/// root.
+const OWN: usize = 3;
 
 /// A control group of our own, removed when dropped.
 #[derive(Debug)]
 pub(super) struct ProcessBound(PathBuf);
 
 impl ProcessBound {
-    /// Puts `bwrap`, which has just been started, and all that it will start into a group that holds
-    /// little more than `limit` processes; nothing if there can be no such group here.
-    pub(super) fn set(bwrap: Pid, limit: usize) -> Option<Self> {
+    /// A group that holds `limit` processes besides those of `bwrap`; nothing if there can be no such
+    /// group here.
+    pub(super) fn new(limit: usize) -> Option<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let parent = parent(&fs::read_to_string("/proc/self/cgroup").ok()?)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let group = parent.join(format!("interline-{}-{number}", std::process::id()));
         fs::create_dir(&group).ok()?;
         let bound = Self(group);
-        bound.fill(bwrap, SLACK * limit).ok()?;
+        let most = limit.saturating_add(OWN);
+        fs::write(bound.0.join("pids.max"), most.to_string()).ok()?;
         Some(bound)
     }
 
-    fn fill(&self, bwrap: Pid, limit: usize) -> io::Result<()> {
-        let Self(group) = self;
-        fs::write(group.join("pids.max"), limit.to_string())?;
-        let processes = group.join("cgroup.procs");
-        fs::write(&processes, bwrap.to_string())?;
-        // It may have started its child already.
-        for child in children(bwrap) {
-            fs::write(&processes, child.to_string())?;
-        }
-        Ok(())
+    /// The file to which a process writes its number to enter the group, before it starts others.
+    pub(super) fn entrance(&self) -> PathBuf {
+        self.0.join("cgroup.procs")
+    }
+
+    /// Whether the kernel has refused a process.
+    ///
+    /// # Errors
+    ///
+    /// When the group cannot be read.
+    pub(super) fn is_exceeded(&self) -> io::Result<bool> {
+        let events = fs::read_to_string(self.0.join("pids.events"))?;
+        let refused = events.lines().find_map(|line| line.strip_prefix("max "));
+        Ok(refused.is_some_and(|count| count.trim() != "0"))
     }
 }
 

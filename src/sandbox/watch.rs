@@ -12,6 +12,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::kernel_memory::KernelMemory;
+use super::process_bound::ProcessBound;
 use super::processes;
 use super::{Ending, Limits, Outcome};
 
@@ -28,12 +29,13 @@ enum Event {
 }
 
 /// Waits for the end of `bwrap`, which has pipes for all its standard streams, and ends it at the
-/// first limit. No process is left then. `folders` are those in the sandbox that are in memory;
+/// first limit. No process is left then. `bound` is the control group it is in. `folders` are those in the sandbox that are in memory;
 /// they exist once something has been written to standard output.
 pub(super) fn watch(
     mut bwrap: Child,
     stdin: &[u8],
     limits: &Limits,
+    bound: Option<&ProcessBound>,
     folders: &[&str],
     cancelled: impl Fn() -> bool,
 ) -> io::Result<Outcome> {
@@ -46,6 +48,7 @@ pub(super) fn watch(
     let left = &AtomicUsize::new(limits.output);
     let mut sandbox = Sandbox {
         bwrap: pid,
+        bound,
         folders,
         memory: None,
     };
@@ -89,6 +92,10 @@ pub(super) fn watch(
             }
         }
         let status = bwrap.0.wait()?;
+        // A program that ends when it cannot start another process has reached the limit all the same.
+        if stopped.is_none() && sandbox.is_bound_exceeded()? {
+            stopped = Some(Ending::Processes);
+        }
         let joined = |reader: ScopedJoinHandle<'_, io::Result<Vec<u8>>>| {
             let failed = |_| Err(io::Error::other("a reader failed"));
             reader.join().unwrap_or_else(failed)
@@ -125,6 +132,7 @@ fn spawn<'scope, T: Send + 'scope>(
 /// A sandbox that is watched.
 struct Sandbox<'a> {
     bwrap: Pid,
+    bound: Option<&'a ProcessBound>,
     folders: &'a [&'a str],
     /// Set once its program has started.
     memory: Option<KernelMemory>,
@@ -142,8 +150,8 @@ impl Sandbox<'_> {
         if cancelled() {
             return Ok(Some(Ending::Cancelled));
         }
-        if begun.elapsed() >= limits.time {
-            return Ok(Some(Ending::Time));
+        if self.is_bound_exceeded()? {
+            return Ok(Some(Ending::Processes));
         }
         let usage = processes::usage(self.bwrap, limits.processes);
         if usage.processes > limits.processes {
@@ -157,7 +165,15 @@ impl Sandbox<'_> {
             None => 0,
         };
         let memory = usage.memory.saturating_add(kernel);
-        Ok((memory > limits.memory).then_some(Ending::Memory))
+        if memory > limits.memory {
+            return Ok(Some(Ending::Memory));
+        }
+        // Last, because each of the others can be why it takes so long.
+        Ok((begun.elapsed() >= limits.time).then_some(Ending::Time))
+    }
+
+    fn is_bound_exceeded(&self) -> io::Result<bool> {
+        self.bound.map_or(Ok(false), ProcessBound::is_exceeded)
     }
 }
 
