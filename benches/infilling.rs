@@ -1,7 +1,8 @@
 //! How many programs with a missing line work again with what Interline shows in its place: `cargo
-//! bench --bench infilling -- PATH [ROWS [MODEL]]`, where PATH is HumanEval-Infilling's
-//! `HumanEval-SingleLineInfilling.jsonl`, and MODEL a model folder; without it the default model is
-//! used.
+//! bench --bench infilling -- PATH [ROWS [MODEL [TOKENS]]]`, where PATH is HumanEval-Infilling's
+//! `HumanEval-SingleLineInfilling.jsonl`, MODEL a model folder (without it, the default model) and
+//! TOKENS the longest prompt. Without TOKENS the prompt is as long as this machine reads in a second,
+//! so that a busy machine gets a lower score.
 //!
 //! The cursor is on a blank line where the line was, and the answer is that of the completer with
 //! all its rules; only its time limit is lifted. For comparison, the same is scored with nothing
@@ -93,7 +94,7 @@ struct Typist {
 }
 
 impl Typist {
-    fn new(model: Option<String>) -> anyhow::Result<Self> {
+    fn new(model: Option<String>, prompt_tokens: Option<usize>) -> anyhow::Result<Self> {
         let options = Options {
             model: model.map(Into::into),
             time_limit_ms: Some(60_000),
@@ -101,7 +102,8 @@ impl Typist {
         };
         let engine = Arc::new(evaluation::engine(options.model.clone())?);
         let documents = Arc::new(Documents::new());
-        let settings = options.suggest(engine).map_err(anyhow::Error::msg)?;
+        let mut settings = options.suggest(engine).map_err(anyhow::Error::msg)?;
+        settings.prompt_tokens = prompt_tokens;
         Ok(Self {
             completer: Completer::new(Arc::clone(&documents), settings),
             documents,
@@ -148,12 +150,14 @@ const ARMS: [&str; 5] = [
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let usage = "give the path of HumanEval-Infilling: cargo bench --bench infilling -- PATH [ROWS [MODEL]]";
-    let Some((rows, model)) = evaluation::rows::<Row>(usage)? else {
+    let usage = "give the path of HumanEval-Infilling: cargo bench --bench infilling -- PATH [ROWS [MODEL [TOKENS]]]";
+    let Some((rows, mut arguments)) = evaluation::rows::<Row>(usage)? else {
         return Ok(());
     };
+    let tokens = arguments.get(1).map(|tokens| tokens.parse()).transpose()?;
+    let model = arguments.drain(..).next();
     let judge = Judge::find(Language::Python)?;
-    let mut typist = Typist::new(model)?;
+    let mut typist = Typist::new(model, tokens)?;
     // For each kind and arm, how many texts are right, and of how many.
     let mut kinds: BTreeMap<&str, [(usize, usize); ARMS.len()]> = BTreeMap::new();
     for (number, row) in rows.iter().enumerate() {

@@ -107,6 +107,7 @@ fn texts(count: usize, scope: Scope, end: &[u32]) -> Texts {
         scope,
         suffix: String::new(),
         limits: Limits {
+            prompt: None,
             tokens: WRITTEN,
             time: None,
         },

@@ -61,6 +61,8 @@ pub struct Settings {
     pub disabled_languages: Vec<String>,
     /// Files that are never shown to the model.
     pub exclusion: Arc<Exclusion>,
+    /// Tokens of the prompt. `None`: as many as the engine reads in about a second.
+    pub prompt_tokens: Option<usize>,
     /// The longest automatic completion, in tokens. An invoked one may be twice as long.
     pub max_new_tokens: usize,
     /// How long writing an automatic completion may take. `None`: a line's time, as the engine
@@ -103,10 +105,12 @@ impl Settings {
     fn limits(&self, trigger: Trigger, ready: &Ready) -> Limits {
         match trigger {
             Trigger::Automatic => Limits {
+                prompt: self.prompt_tokens,
                 tokens: self.max_new_tokens,
                 time: Some(self.time_limit.unwrap_or(ready.line_time)),
             },
             Trigger::Invoked => Limits {
+                prompt: self.prompt_tokens,
                 tokens: 2 * self.max_new_tokens,
                 time: Some(INVOKED_TIME.max(INVOKED_LINES * ready.line_time)),
             },

@@ -9,12 +9,12 @@ use interline::model::{Model, default_directory};
 use interline::runtime::{Runtime, RuntimeOptions};
 use serde::de::DeserializeOwned;
 
-/// The rows of the set (JSON lines) that the first argument names, and the third argument. The
-/// second argument limits the number of rows; they are spread over the set, because it is sorted.
+/// The rows of the set (JSON lines) that the first argument names, and the arguments from the third
+/// on. The second argument limits the number of rows; they are spread over the set, because it is sorted.
 /// If no set is named, prints `usage` and returns `None`.
 pub(crate) fn rows<Row: DeserializeOwned>(
     usage: &str,
-) -> anyhow::Result<Option<(Vec<Row>, Option<String>)>> {
+) -> anyhow::Result<Option<(Vec<Row>, Vec<String>)>> {
     let mut arguments = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench");
@@ -30,7 +30,7 @@ pub(crate) fn rows<Row: DeserializeOwned>(
     let rows = rows?;
     let step = (rows.len() / most.clamp(1, rows.len().max(1))).max(1);
     let rows = rows.into_iter().step_by(step).take(most).collect();
-    Ok(Some((rows, arguments.next())))
+    Ok(Some((rows, arguments.collect())))
 }
 
 /// An engine with the model of a folder, or the default model, once it can answer.

@@ -110,9 +110,13 @@ impl PromptBuilder {
         room: Room,
     ) -> Result<Prompt, EngineError> {
         let left = room.all.saturating_sub(request.limits.tokens);
+        let around = request
+            .limits
+            .prompt
+            .map_or(room.hole, |tokens| tokens.min(left));
         let mut prompt = match &request.input {
             Input::Hole(hole) if request.priority >= Priority::Invoked => {
-                let line = self.line(hole, room.hole);
+                let line = self.line(hole, around);
                 let budget = line.budget;
                 self.line = Some(line);
                 let growth = room.grown.min(left).saturating_sub(budget);
@@ -121,7 +125,7 @@ impl PromptBuilder {
             Input::Hole(hole) => {
                 // The edge and the line are those of the text that is typed.
                 let edge = self.edge.take();
-                let budget = self.line(hole, room.hole).budget;
+                let budget = self.line(hole, around).budget;
                 let prompt = self.hole(model, hole, &request.parts, budget, 0);
                 self.edge = edge;
                 prompt

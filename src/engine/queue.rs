@@ -171,6 +171,7 @@ mod tests {
             parts: Vec::new(),
             scope: Scope::Line,
             limits: Limits {
+                prompt: None,
                 tokens: 1,
                 time: None,
             },

@@ -17,7 +17,7 @@ pub struct Request {
     pub parts: Vec<Part>,
     /// How much to write.
     pub scope: Scope,
-    /// How long a text may become.
+    /// How long the prompt and a text may become.
     pub limits: Limits,
     /// How many texts, and how they are chosen.
     pub draws: Draws,
@@ -83,10 +83,12 @@ pub struct Part {
     pub text: String,
 }
 
-/// How long a text may become.
+/// How long a prompt and a text may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tokens at most.
+    /// Tokens of the prompt around a hole. `None`: as many as the engine reads in about a second.
+    pub prompt: Option<usize>,
+    /// Tokens written at most.
     pub tokens: usize,
     /// Time for writing, after the prompt has been read. `None`: as long as it takes.
     pub time: Option<Duration>,

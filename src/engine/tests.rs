@@ -17,6 +17,7 @@ fn request(input: Input, priority: Priority) -> Request {
         parts: Vec::new(),
         scope: Scope::Text,
         limits: Limits {
+            prompt: None,
             tokens: 8,
             time: None,
         },
@@ -121,6 +122,7 @@ async fn code_in_a_fence_is_sent_in_whole_lines() {
 async fn a_text_that_is_too_long_is_cut_short() {
     let short = Request {
         limits: Limits {
+            prompt: None,
             tokens: 3,
             time: None,
         },

@@ -114,6 +114,7 @@ impl Options {
             enabled: self.enabled.unwrap_or(true),
             disabled_languages: self.disabled_languages.clone().unwrap_or_default(),
             exclusion: Arc::new(self.exclusion()?),
+            prompt_tokens: None,
             max_new_tokens: max_new_tokens.clamp(1, MAX_NEW_TOKENS / 2),
             time_limit: self.time_limit_ms.map(Duration::from_millis),
             engine,

@@ -112,7 +112,11 @@ impl Desk<'_> {
             input,
             parts: Vec::new(),
             scope,
-            limits: Limits { tokens, time: None },
+            limits: Limits {
+                prompt: None,
+                tokens,
+                time: None,
+            },
             draws,
             priority: Priority::Task,
             cancel: self.cancel.clone(),

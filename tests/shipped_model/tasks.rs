@@ -297,6 +297,7 @@ fn the_same_seeds_draw_the_same_texts() {
         scope: Scope::Line,
         suffix: String::new(),
         limits: Limits {
+            prompt: None,
             tokens: 8,
             time: None,
         },
@@ -335,6 +336,7 @@ fn a_text_in_place_is_the_text_in_a_copy() {
         scope: Scope::Text,
         suffix: String::new(),
         limits: Limits {
+            prompt: None,
             tokens: 24,
             time: None,
         },
