@@ -145,10 +145,23 @@ pub fn run() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // If even this cannot be written, there is nothing left to do.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The text of an error, followed by those of its causes that it does not name itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.push_str(separator);
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
@@ -247,6 +260,18 @@ async fn ready(engine: &Engine) -> anyhow::Result<Ready> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let file = std::io::Error::other("no such file");
+        let named = anyhow::Error::new(file).context("cannot read a: no such file");
+        assert_eq!(with_causes(&named), "cannot read a: no such file");
+        let unnamed = named.context("no model");
+        assert_eq!(
+            with_causes(&unnamed),
+            "no model: cannot read a: no such file"
+        );
+    }
 
     #[test]
     fn the_command_line_is_valid_and_shells_complete_it() {

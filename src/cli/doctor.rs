@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::ready_completer;
+use super::{ready_completer, with_causes};
 use crate::engine::Ready;
 use crate::model;
 use crate::model::manifest::Manifest;
@@ -63,7 +63,7 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
     let mut out = std::io::stdout().lock();
     let (mark, text) = match &result {
         Ok(text) => ("ok  ", text.clone()),
-        Err(error) => ("FAIL", format!("{error:#}")),
+        Err(error) => ("FAIL", with_causes(error)),
     };
     // If standard output is closed, there is no one to tell.
     let _ = writeln!(out, "{mark} {what:<10} {text}");
