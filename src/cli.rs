@@ -2,6 +2,7 @@
 
 pub mod complete;
 pub mod doctor;
+pub mod models;
 pub mod replay;
 pub mod task;
 
@@ -19,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
-use crate::model::{self, Model};
+use crate::model::{Model, choice};
 use crate::runtime::{Provider, Runtime, probe, telemetry};
 use crate::server;
 use crate::server::settings::{EngineOptions, Options};
@@ -47,8 +48,9 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct EngineArguments {
-    /// The model folder [default: the one that comes with Interline]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// A model from `interline model list`, or a model folder [default: the one that comes with
+    /// Interline]
+    #[arg(long, global = true, value_name = "NAME|DIR")]
     model: Option<PathBuf>,
     /// The shared library of ONNX Runtime [default: found, or downloaded once with pip]
     #[arg(long, global = true, value_name = "PATH")]
@@ -67,6 +69,9 @@ enum Command {
     Complete(complete::Arguments),
     /// Check runtime, model and prompt format, and measure speed
     Doctor,
+    /// List, download, add, check and remove models
+    #[command(subcommand)]
+    Model(models::Command),
     /// Translate a file to another language
     Translate(task::Translate),
     /// Write code from a description, or from the comment above a line
@@ -178,6 +183,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         }
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
         Some(Command::Doctor) => doctor::run(options).await,
+        Some(Command::Model(command)) => command.run(options.offline.unwrap_or_default()),
         Some(Command::Translate(arguments)) => arguments.run(options).await,
         Some(Command::Generate(arguments)) => arguments.run(options).await,
         Some(Command::Explain(place)) => place.perform(Task::Explain, options).await,
@@ -213,6 +219,10 @@ impl Waiter for Aloud<'_> {
         say(what);
     }
 
+    fn progress(&mut self, done: u64, total: u64) {
+        self.0.progress(done, total);
+    }
+
     fn is_wanted(&self) -> bool {
         self.0.is_wanted()
     }
@@ -221,13 +231,11 @@ impl Waiter for Aloud<'_> {
 /// Starts the engine, which reports its downloads on standard error.
 fn start_engine(options: &EngineOptions) -> Engine {
     let EngineOptions {
-        model: directory,
+        model,
         runtime: options,
     } = options.clone();
     Engine::spawn(move |waiter| {
-        let directory = directory
-            .or_else(model::default_directory)
-            .context("the model that comes with Interline is not where it was installed; name a model folder with --model or in the setting `model`")?;
+        let directory = choice::folder(model.as_deref())?;
         let mut runtime = Runtime::load_probed(&options, &mut Aloud(waiter))?;
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     })
@@ -286,6 +294,8 @@ mod tests {
             clap_complete::generate(shell, &mut command, "interline", &mut script);
             let script = String::from_utf8(script).unwrap();
             for name in [
+                "model",
+                "pull",
                 "translate",
                 "generate",
                 "explain",

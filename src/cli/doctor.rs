@@ -5,18 +5,19 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::{ready_completer, with_causes};
+use crate::cache_folder::cache_folder;
 use crate::engine::Ready;
-use crate::model;
 use crate::model::manifest::Manifest;
+use crate::model::{choice, sums};
 use crate::server::settings::Options;
 use crate::suggest::Completer;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::position::{Position, PositionEncoding};
-use crate::verified::{self, Verdict};
+use crate::verified::Record;
 
 /// The model completes this if it can complete anything.
 const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"\"\"\n    return ";
@@ -24,8 +25,8 @@ const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"
 /// Returns whether all is well. The report is the engine's own, and the engine is started as the
 /// server starts it, so it shows what the server would use.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
-    let directory = options.engine().model.or_else(model::default_directory);
-    let directory = directory.context("there is no model folder; name one with --model");
+    let directory = choice::folder(options.engine().model.as_deref());
+    let directory = directory.map_err(anyhow::Error::from);
     let mut healthy = report("model", directory.and_then(|directory| files(&directory)));
 
     let documents = Arc::new(Documents::new());
@@ -73,29 +74,9 @@ fn report(what: &str, result: anyhow::Result<String>) -> bool {
 /// Checks the model's files against its `SHA256SUMS`, if it has one.
 fn files(directory: &Path) -> anyhow::Result<String> {
     let manifest = Manifest::read(directory)?;
-    let path = directory.join("SHA256SUMS");
-    let checked = match std::fs::read_to_string(&path) {
-        Ok(sums) => {
-            for line in sums.lines().filter(|line| !line.trim().is_empty()) {
-                let (sum, name) = line
-                    .split_once(char::is_whitespace)
-                    .with_context(|| format!("{} is not a list of hashes", path.display()))?;
-                let file = directory.join(name.trim_start_matches([' ', '*', '.', '/']));
-                let verdict = verified::check(&file, sum)
-                    .with_context(|| format!("cannot read {}", file.display()))?;
-                if let Verdict::Wrong { actual } = verdict {
-                    bail!(
-                        "{} does not match SHA256SUMS (its SHA-256 is {actual}); copy the model folder again",
-                        file.display()
-                    );
-                }
-            }
-            "files verified"
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            "no SHA256SUMS to verify with"
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    let checked = match sums::check(directory, &Record::in_folder(cache_folder().as_deref()))? {
+        Some(_) => "files verified",
+        None => "no SHA256SUMS to verify with",
     };
     let license = manifest.license.as_deref().unwrap_or("licence unknown");
     Ok(format!(

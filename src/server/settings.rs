@@ -23,7 +23,8 @@ pub struct Options {
     /// Globs of files that are never shown to the model, in addition to those that hold secrets. One
     /// without a slash matches file names (`*.min.js`), one with a slash whole paths. By default, none.
     pub excluded_files: Option<Vec<String>>,
-    /// The model folder. By default, the one that comes with Interline.
+    /// The name of a model in the store, or a model folder. By default, the one that comes with
+    /// Interline.
     pub model: Option<PathBuf>,
     /// See [`RuntimeOptions::library`].
     pub runtime: Option<PathBuf>,
@@ -41,7 +42,7 @@ pub struct Options {
 /// What an engine is started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// The model folder; `None` for the one that comes with Interline.
+    /// A model's name or folder; `None` for the one that comes with Interline.
     pub model: Option<PathBuf>,
     /// Where ONNX Runtime comes from and what it runs on.
     pub runtime: RuntimeOptions,

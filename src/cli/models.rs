@@ -1,0 +1,303 @@
+//! `interline model`: what models there are, and getting, checking and removing them.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::download::hub::Hub;
+use crate::download::{self, Waiter};
+use crate::model::catalogue::{Catalogue, DEFAULT, Entry};
+use crate::model::choice;
+use crate::model::default_directory;
+use crate::model::findings::findings;
+use crate::model::manifest::Manifest;
+use crate::model::store::name::Name;
+use crate::model::store::origin::Origin;
+use crate::model::store::pull::Wanted;
+use crate::model::store::{self, Store};
+use crate::model::sums;
+use crate::verified::Record;
+
+/// The commands of `interline model`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the models that can be pulled and those that are here
+    List,
+    /// Download a model by its name in the list, or a GGUF file of a Hub
+    Pull {
+        /// A name, or a file of a Hub
+        #[arg(value_name = "NAME|OWNER/REPO[:FILE]")]
+        what: String,
+    },
+    /// Add a model folder or a GGUF file of your own to the store
+    Add {
+        /// The folder or file
+        path: PathBuf,
+        /// The name it gets [default: that of the folder or file]
+        #[arg(long)]
+        name: Option<Name>,
+    },
+    /// Show what Interline finds in a model, and why
+    Info {
+        /// A model that is here, or a model folder
+        #[arg(value_name = "NAME|DIR")]
+        model: PathBuf,
+    },
+    /// Read all files of a model, or of all models, and check them against their hashes
+    Verify {
+        /// A model that is here
+        name: Option<Name>,
+    },
+    /// Remove a model from the store
+    Remove {
+        /// The model
+        name: Name,
+    },
+}
+
+impl Command {
+    /// Returns whether all is well.
+    pub(super) fn run(self, offline: bool) -> anyhow::Result<bool> {
+        match self {
+            Self::List => list(&Store::of_user()?),
+            Self::Pull { what } => {
+                ensure!(!offline, "`model pull` downloads; leave out --offline");
+                pull(&Store::of_user()?, &what)
+            }
+            Self::Add { path, name } => {
+                Store::of_user()?.add(&path, name, &mut Meter::new())?;
+                Ok(true)
+            }
+            Self::Info { model } => info(&model),
+            Self::Verify { name } => verify(&Store::of_user()?, name),
+            Self::Remove { name } => {
+                ensure!(
+                    name.as_str() != DEFAULT,
+                    "{DEFAULT} comes with Interline and is not in the store"
+                );
+                Store::of_user()?.remove(&name, &mut Meter::new())?;
+                super::say(&format!("removed {name}"));
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn list(store: &Store) -> anyhow::Result<bool> {
+    let mut rows = vec![["NAME", "SIZE", "LICENCE", "MEMORY", "HERE"].map(str::to_owned)];
+    let mut out = std::io::stdout().lock();
+    let mut names = store.names();
+    for entry in &Catalogue::embedded().models {
+        let name: Name = entry.name.parse()?;
+        names.retain(|other| *other != name);
+        rows.push(catalogue_row(store, &name, entry));
+    }
+    for name in names {
+        let folder = store.path().join(name.as_str());
+        let manifest = Manifest::read(&folder).ok();
+        let license = manifest.and_then(|manifest| manifest.license);
+        rows.push([
+            name.to_string(),
+            megabytes(store::size(&folder)),
+            license.unwrap_or_else(|| "unknown".to_owned()),
+            String::new(),
+            "yes".to_owned(),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3)];
+    for row in &rows {
+        for (text, width) in row.iter().zip(widths) {
+            write!(out, "{text:width$}  ")?;
+        }
+        writeln!(out, "{}", row[4])?;
+    }
+    Ok(true)
+}
+
+fn catalogue_row(store: &Store, name: &Name, entry: &Entry) -> [String; 5] {
+    let folder = match &entry.file {
+        Some(_) => store.get(name),
+        None => default_directory(),
+    };
+    let size = match (&folder, &entry.file) {
+        (Some(folder), _) => megabytes(store::size(folder)),
+        (None, Some(file)) => megabytes(file.size()),
+        (None, None) => String::new(),
+    };
+    let here = match (folder, &entry.file) {
+        (Some(_), None) => "yes, the default".to_owned(),
+        (Some(_), Some(_)) => "yes".to_owned(),
+        (None, None) => "no: it is not where it was installed".to_owned(),
+        (None, Some(_)) => match store.unfinished(name) {
+            0 => format!("no: interline model pull {name}"),
+            have => format!("{} of it: interline model pull {name}", megabytes(have)),
+        },
+    };
+    [
+        name.to_string(),
+        size,
+        entry.license.clone(),
+        format!("{} MB", entry.memory_mb),
+        here,
+    ]
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}
+
+fn pull(store: &Store, what: &str) -> anyhow::Result<bool> {
+    let hub = Hub::of_environment();
+    let wanted = match Catalogue::embedded().get(what) {
+        Some(Entry { file: None, .. }) => {
+            super::say(&format!(
+                "{what} comes with Interline; there is nothing to pull"
+            ));
+            return Ok(true);
+        }
+        Some(Entry {
+            file: Some(file), ..
+        }) => Wanted {
+            name: what.parse()?,
+            file: file.pinned(what),
+            sources: file.sources(&hub),
+        },
+        None => {
+            let repository = what
+                .split_once(':')
+                .map_or(what, |(repository, _)| repository);
+            let parts: Vec<&str> = repository.split('/').collect();
+            ensure!(
+                matches!(parts[..], [owner, name] if !owner.is_empty() && !name.is_empty()),
+                "{what:?} is neither a name from `interline model list` nor OWNER/REPO[:FILE]"
+            );
+            Wanted::on_hub(what, &hub)?
+        }
+    };
+    let folder = store.pull(&wanted, &download::pythons(), &mut Meter::new())?;
+    super::say(&format!(
+        "use it with --model {} or the setting `model`",
+        folder.file_name().unwrap_or_default().display()
+    ));
+    Ok(true)
+}
+
+fn info(model: &Path) -> anyhow::Result<bool> {
+    let folder = choice::folder(Some(model))?;
+    if folder.is_file() {
+        bail!(
+            "{} is a file; a GGUF file is imported by `interline model add {0}`, and then described",
+            folder.display()
+        );
+    }
+    let found = findings(&folder)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{:<11} {}", "folder", folder.display())?;
+    writeln!(out, "{:<11} {}", "size", megabytes(store::size(&folder)))?;
+    if let Some(origin) = Origin::read(&folder) {
+        writeln!(out, "{:<11} {}", "from", origin.source)?;
+        if let Some(importer) = origin.importer {
+            writeln!(out, "{:<11} by importer {importer}", "imported")?;
+        }
+    }
+    for finding in found {
+        writeln!(
+            out,
+            "{:<11} {} ({})",
+            finding.what, finding.value, finding.why
+        )?;
+    }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    for score in Catalogue::embedded()
+        .get(&name)
+        .into_iter()
+        .flat_map(|entry| &entry.scores)
+    {
+        writeln!(
+            out,
+            "{:<11} {} % ({})",
+            "scores", score.percent, score.bench
+        )?;
+    }
+    Ok(true)
+}
+
+fn verify(store: &Store, name: Option<Name>) -> anyhow::Result<bool> {
+    let names = match name {
+        Some(name) => vec![name],
+        None => std::iter::once(DEFAULT.parse()?)
+            .chain(store.names())
+            .collect(),
+    };
+    let mut healthy = true;
+    for name in names {
+        let folder = match name.as_str() {
+            DEFAULT => choice::folder(None)?,
+            _ => store.get(&name).ok_or_else(|| store.missing(&name))?,
+        };
+        // Without a record, because what is looked for is damage that no time tells.
+        let (mark, text) = match sums::check(&folder, &Record::in_folder(None)) {
+            Ok(Some(count)) => ("ok  ", format!("{count} files")),
+            Ok(None) => ("FAIL", format!("no {} to verify with", sums::FILE_NAME)),
+            Err(error) => ("FAIL", error.to_string()),
+        };
+        healthy &= mark != "FAIL";
+        writeln!(std::io::stdout(), "{mark} {name:<20} {text}")
+            .context("cannot write to standard output")?;
+    }
+    Ok(healthy)
+}
+
+/// Shows what is done on standard error: a bar for a person, and a line for every tenth part
+/// otherwise.
+struct Meter {
+    bar: ProgressBar,
+    is_terminal: bool,
+    /// The last tenth that a line was written for.
+    tenth: u64,
+}
+
+impl Meter {
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        // The style is a constant, which a test reads.
+        let style = ProgressStyle::with_template(style);
+        Self {
+            bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
+            is_terminal: std::io::stderr().is_terminal(),
+            tenth: 0,
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Waiter for Meter {
+    fn say(&mut self, what: &str) {
+        self.bar.suspend(|| super::say(what));
+        self.bar.reset();
+        self.tenth = 0;
+    }
+
+    fn progress(&mut self, done: u64, total: u64) {
+        if self.is_terminal {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            return;
+        }
+        let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(0);
+        if tenth > self.tenth {
+            self.tenth = tenth;
+            super::say(&format!("{} of {}", megabytes(done), megabytes(total)));
+        }
+    }
+}

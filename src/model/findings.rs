@@ -1,0 +1,99 @@
+//! What Interline finds in a model folder, and why.
+
+use std::path::Path;
+
+use super::LoadError;
+use super::chat_template::ChatTemplate;
+use super::fim_template::FimTemplate;
+use super::manifest::{self, Manifest};
+use super::tokenizer::Tokenizer;
+
+/// A property of a model, and how it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The property, in a word or two.
+    pub what: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The reason, a file or a rule.
+    pub why: String,
+}
+
+/// Reads a model folder, without its graph.
+///
+/// # Errors
+///
+/// See [`LoadError`].
+pub fn findings(folder: &Path) -> Result<Vec<Finding>, LoadError> {
+    let manifest = Manifest::read(folder)?;
+    let path = folder.join(&manifest.tokenizer);
+    let tokenizer = Tokenizer::load(&path)?;
+    let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
+        .map_err(|source| LoadError::Fim { path, source })?;
+    let chat = ChatTemplate::read(folder, &manifest, &tokenizer)?;
+
+    let mut found = Vec::new();
+    let mut find = |what, value: String, why: &str| {
+        let why = why.to_owned();
+        found.push(Finding { what, value, why });
+    };
+    let tokenizer_file = manifest.tokenizer.display().to_string();
+    find("name", manifest.name.clone(), manifest::FILE_NAME);
+    let license = manifest.license.as_deref().unwrap_or("unknown");
+    find("licence", license.to_owned(), manifest::FILE_NAME);
+    let graph = manifest.graph.display().to_string();
+    find("graph", graph, manifest::FILE_NAME);
+    let tokens = format!("{} tokens", tokenizer.len());
+    find("vocabulary", tokens, &tokenizer_file);
+    let context = format!("{} tokens", manifest.context_length);
+    find("context", context, manifest::FILE_NAME);
+    let why = match manifest.fim {
+        Some(_) => format!("[fim] in {}", manifest::FILE_NAME),
+        None => format!("the special tokens in {tokenizer_file}"),
+    };
+    find("layout", fim.to_string(), &why);
+    let markers = [
+        fim.file,
+        Some(fim.prefix),
+        Some(fim.suffix),
+        Some(fim.middle),
+    ];
+    let markers: Vec<u32> = markers.into_iter().flatten().collect();
+    find("markers", tokenizer.show(&markers), &why);
+    find("end", tokenizer.show(&fim.end), &why);
+    match (chat, &manifest.chat_template) {
+        (Some(chat), Some(file)) => {
+            find(
+                "chat",
+                "from a template".to_owned(),
+                &file.display().to_string(),
+            );
+            let why = format!("[chat] in {}", manifest::FILE_NAME);
+            find("chat end", tokenizer.show(&chat.end), &why);
+        }
+        _ => find(
+            "chat",
+            "none: tasks are documents to continue".to_owned(),
+            &format!("no `chat_template` in {}", manifest::FILE_NAME),
+        ),
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::model::tests::directory;
+
+    #[test]
+    fn the_shipped_model_is_described() {
+        let found = findings(&directory()).unwrap();
+        let shown: String = found
+            .iter()
+            .map(|finding| format!("{}: {} ({})\n", finding.what, finding.value, finding.why))
+            .collect();
+        expect![[]].assert_eq(&shown);
+    }
+}

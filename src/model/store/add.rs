@@ -1,0 +1,125 @@
+//! Adds a model folder or a GGUF file of the user to the store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::name::{Name, NameError};
+use super::origin::Origin;
+use super::{Store, StoreError, failed, reporting, size};
+use crate::download::Waiter;
+use crate::download::pinned::{self, FetchError};
+use crate::model::LoadError;
+use crate::model::findings::findings;
+use crate::model::import::{self, ImportError};
+use crate::model::sums::{self, SumsError};
+use crate::verified::{self, Record};
+
+impl Store {
+    /// Copies a model folder, or imports a GGUF file, under a name that is by default that of the
+    /// folder or file. Returns the new folder.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`].
+    pub fn add(
+        &self,
+        source: &Path,
+        name: Option<Name>,
+        waiter: &mut dyn Waiter,
+    ) -> Result<PathBuf, AddError> {
+        let is_folder = match fs::metadata(source) {
+            Ok(metadata) if metadata.is_dir() => true,
+            Ok(metadata) if metadata.is_file() => false,
+            _ => return Err(AddError::NotThere(source.to_path_buf())),
+        };
+        let name = match name {
+            Some(name) => name,
+            None => usual_name(source, is_folder)?,
+        };
+        let at_work = self.enter(&name, waiter)?;
+        if self.get(&name).is_some() {
+            return Err(AddError::Taken(name));
+        }
+        let model = at_work.new_model()?;
+        let mut origin = Origin {
+            source: source.display().to_string(),
+            sha256: None,
+            importer: None,
+        };
+        if is_folder {
+            findings(source)?;
+            pinned::make_room(&model, size(source))?;
+            copy(source, &model, waiter)?;
+            // A folder that came with its hashes is known to be whole.
+            sums::check(&model, &Record::in_folder(None))?;
+        } else {
+            origin.sha256 = Some(verified::sha256(source).map_err(failed("read", source))?);
+            origin.importer = Some(import::VERSION);
+            waiter.say(&format!("importing {}", source.display()));
+            import::import(source, &model, &mut reporting(waiter))?;
+        }
+        let folder = at_work.finish(&origin)?;
+        waiter.say(&format!("{name} is ready in {}", folder.display()));
+        Ok(folder)
+    }
+}
+
+/// The name of a folder, or of a file without its extension.
+fn usual_name(source: &Path, is_folder: bool) -> Result<Name, AddError> {
+    // So that `.` has a name.
+    let whole = fs::canonicalize(source).unwrap_or_else(|_| source.to_path_buf());
+    let last = match is_folder {
+        true => whole.file_name(),
+        false => whole.file_stem(),
+    };
+    let text = last.unwrap_or_default().to_string_lossy();
+    match Name::nearest(&text) {
+        Some(name) => Ok(name),
+        None => Ok(text.parse()?),
+    }
+}
+
+/// Copies the plain files of a folder, and those that its links lead to, as in a Hub's cache.
+fn copy(source: &Path, target: &Path, waiter: &mut dyn Waiter) -> Result<(), StoreError> {
+    let total = size(source);
+    let mut done = 0;
+    for entry in fs::read_dir(source).map_err(failed("read", source))? {
+        let path = entry.map_err(failed("read", source))?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            done += fs::copy(&path, target.join(name)).map_err(failed("copy", &path))?;
+            waiter.progress(done, total);
+        }
+    }
+    Ok(())
+}
+
+/// Why nothing was added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// It is neither a folder nor a file.
+    #[error("{0} is neither a model folder nor a file; name one of these")]
+    NotThere(PathBuf),
+    /// The folder's name is not one for a model.
+    #[error("{0}; give it one with --name")]
+    Name(#[from] NameError),
+    /// There is a model of this name.
+    #[error(
+        "the store has a model {0}; remove it with `interline model remove {0}`, or give this one another name with --name"
+    )]
+    Taken(Name),
+    /// The folder is not a model folder.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The folder does not match its hashes.
+    #[error(transparent)]
+    Sums(#[from] SumsError),
+    /// The disk is full.
+    #[error(transparent)]
+    Room(#[from] FetchError),
+    /// The file cannot be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The store cannot be changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
