@@ -324,7 +324,9 @@ fn a_server_that_ignores_range_starts_anew() {
 fn a_server_that_breaks_off_at_one_place_is_given_up() {
     check_error(
         |asked| Answer::good(asked, &content()).cut(if asked.start().is_some() { 0 } else { 1000 }),
-        expect![[]],
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf broke off after 1000 of 300000 bytes: Peer disconnected; try again to continue"
+        ],
     );
     // Each time from the beginning.
     check_error(
@@ -336,7 +338,9 @@ fn a_server_that_breaks_off_at_one_place_is_given_up() {
             };
             Answer::good(&whole, &content()).cut(2000)
         },
-        expect![[]],
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf broke off after 2000 of 300000 bytes: Peer disconnected; try again to continue"
+        ],
     );
 }
 
@@ -358,7 +362,7 @@ fn other_bytes_are_never_kept() {
     other[SIZE / 2] ^= 1;
     let lying = Server::new(move |asked, _| Answer::good(asked, &other));
     let (folder, fetched) = fetch(&[&lying], b"");
-    expect![[]].assert_eq(&fetched.unwrap_err());
+    expect!["cannot fetch the file: what has arrived is another file, or was damaged on its way: it has SHA-256 b5e52a24c9bcd2326478ebb2e587d2324dcaa6d9821e121754c0c152dea14f77 instead of the pinned e65d123120a92fa1849d6d01df4d6c632fb937c8ad5b90c5f8eca70f89eaaacc; it is deleted, so try again"].assert_eq(&fetched.unwrap_err());
     assert_eq!(names(folder.path()), Vec::<String>::new());
     // Another place is asked, from the beginning.
     let good = Server::new(|asked, _| Answer::good(asked, &content()));
@@ -368,12 +372,42 @@ fn other_bytes_are_never_kept() {
 
 #[test]
 fn each_refusal_has_a_remedy() {
-    check_error(|_| Answer::status("401 Unauthorized"), expect![[]]);
-    check_error(|_| Answer::status("403 Forbidden"), expect![[]]);
-    check_error(|_| Answer::status("404 Not Found"), expect![[]]);
-    check_error(|_| Answer::status("500 Internal Server Error"), expect![[]]);
-    check_error(|_| Answer::redirect("/again"), expect![[]]);
-    check_error(|asked| Answer::good(asked, &content()[1..]), expect![[]]);
+    check_error(
+        |_| Answer::status("401 Unauthorized"),
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf refuses (401): there is no such repository, or it needs an account; check the name, set HF_TOKEN to a token that may read it, and accept its terms on the Hub"
+        ],
+    );
+    check_error(
+        |_| Answer::status("403 Forbidden"),
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf refuses (403): there is no such repository, or it needs an account; check the name, set HF_TOKEN to a token that may read it, and accept its terms on the Hub"
+        ],
+    );
+    check_error(
+        |_| Answer::status("404 Not Found"),
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf does not exist (404); check the names of the repository and the file"
+        ],
+    );
+    check_error(
+        |_| Answer::status("500 Internal Server Error"),
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf answers with status 500; try again later"
+        ],
+    );
+    check_error(
+        |_| Answer::redirect("/again"),
+        expect![
+            "cannot fetch the file: cannot reach HUB/owner/repo/resolve/main/a%20b.gguf: too many redirects; check the network, or name another Hub in HF_ENDPOINT"
+        ],
+    );
+    check_error(
+        |asked| Answer::good(asked, &content()[1..]),
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf is another file: it has 299999 bytes or more instead of 300000"
+        ],
+    );
     check_error(
         |_| Answer {
             headers: "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -381,7 +415,9 @@ fn each_refusal_has_a_remedy() {
             body: format!("493e1\r\n{}\r\n", "a".repeat(300_001)).into_bytes(),
             ..Answer::status("200 OK")
         },
-        expect![[]],
+        expect![
+            "cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf is another file: it has 300001 bytes or more instead of 300000"
+        ],
     );
 }
 
@@ -395,7 +431,7 @@ fn a_server_that_continues_elsewhere_is_refused() {
         Answer::good(&asked, &content())
     });
     let (_, fetched) = fetch(&[&server], &content()[..1000]);
-    expect![[]].assert_eq(&fetched.unwrap_err());
+    expect!["cannot fetch the file: HUB/owner/repo/resolve/main/a%20b.gguf does not continue at byte 1000, as it was asked to; try again later"].assert_eq(&fetched.unwrap_err());
 }
 
 #[test]
@@ -634,7 +670,8 @@ fn a_killed_pull_is_continued() {
     }
     let server = repository(|asked, _| Answer::good(asked, &content()));
     home.assert_fetched(&home.pull(&server).output().unwrap());
-    assert_eq!(names(&home.work()).len(), 2, "{:?}", names(&home.work()));
+    let fetched = format!("{}.gguf", sha256(&content()));
+    assert_eq!(names(&home.work()), [fetched]);
 }
 
 /// The next line of a process's standard error that contains this.
@@ -724,20 +761,55 @@ fn a_pull_that_cannot_be_says_why() {
         expected.assert_eq(said.replace(&server.endpoint(), "HUB").trim_end());
     };
     let server = repository(|asked, _| Answer::good(asked, &content()));
-    check(&["nothing"], &server, expect![[]]);
-    check(&["../../etc"], &server, expect![[]]);
-    check(&["owner/none"], &server, expect![[]]);
-    check(&["owner/repo:other.gguf"], &server, expect![[]]);
-    check(&["owner/repo", "--offline"], &server, expect![[]]);
+    check(
+        &["nothing"],
+        &server,
+        expect![[
+            r#"error: "nothing" is neither a name from `interline model list` nor OWNER/REPO[:FILE]"#
+        ]],
+    );
+    check(
+        &["../../etc"],
+        &server,
+        expect![[
+            r#"error: "../../etc" is neither a name from `interline model list` nor OWNER/REPO[:FILE]"#
+        ]],
+    );
+    check(
+        &["owner/none"],
+        &server,
+        expect![
+            "error: HUB/api/models/owner/none/revision/main?blobs=true does not exist (404); check the names of the repository and the file"
+        ],
+    );
+    check(
+        &["owner/repo:other.gguf"],
+        &server,
+        expect![
+            "error: owner/repo has these GGUF files: Tiny.gguf; name one, as in `interline model pull owner/repo:Tiny.gguf`"
+        ],
+    );
+    check(
+        &["owner/repo", "--offline"],
+        &server,
+        expect!["error: `model pull` downloads; leave out --offline"],
+    );
     let text = Server::new(|asked, _| Answer::good(asked, b"<html>"));
-    check(&["owner/repo"], &text, expect![[]]);
+    check(
+        &["owner/repo"],
+        &text,
+        expect![
+            "error: HUB/api/models/owner/repo/revision/main?blobs=true does not answer as a Hub does: expected value at line 1 column 1; check HF_ENDPOINT"
+        ],
+    );
 }
 
 #[test]
 fn a_model_of_ones_own_has_a_name() {
     let home = Home::new();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/smollm2-135m-fim");
-    let mine = home.0.path().join("work/Mine");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mine = elsewhere.path().join("Mine");
     fs::create_dir_all(&mine).unwrap();
     for name in ["model.toml", "tokenizer.json", "chat_template.jinja"] {
         fs::copy(shipped.join(name), mine.join(name)).unwrap();
@@ -785,7 +857,7 @@ fn a_model_of_ones_own_has_a_name() {
     check(
         &["doctor", "--model", "other"],
         false,
-        "there is no model \"other\" here; there are smollm2-135m-fim, mine, work;",
+        "there is no model \"other\" here; there are smollm2-135m-fim, mine;",
     );
     fs::write(home.0.path().join("mine/model.onnx"), "damaged!").unwrap();
     check(&["model", "verify", "mine"], false, "FAIL mine ");
@@ -805,4 +877,17 @@ fn a_model_of_ones_own_has_a_name() {
         false,
         "comes with Interline",
     );
+    // A pull does not replace it.
+    check(
+        &["model", "add", path, "--name", "tiny"],
+        true,
+        "tiny is ready",
+    );
+    let server = repository(|asked, _| Answer::good(asked, &content()));
+    let (succeeded, said) = said(home.pull(&server).output().unwrap());
+    assert!(
+        !succeeded && said.contains("the store has another model tiny;"),
+        "{said}"
+    );
+    check(&["model", "verify", "tiny"], true, "ok   tiny ");
 }

@@ -68,7 +68,7 @@ impl Command {
                 pull(&Store::of_user()?, &what)
             }
             Self::Add { path, name } => {
-                Store::of_user()?.add(&path, name, &mut Meter::new())?;
+                Store::of_user()?.add(&path, name, &mut Meter::default())?;
                 Ok(true)
             }
             Self::Info { model } => info(&model),
@@ -78,7 +78,7 @@ impl Command {
                     name.as_str() != DEFAULT,
                     "{DEFAULT} comes with Interline and is not in the store"
                 );
-                Store::of_user()?.remove(&name, &mut Meter::new())?;
+                Store::of_user()?.remove(&name, &mut Meter::default())?;
                 super::say(&format!("removed {name}"));
                 Ok(true)
             }
@@ -147,7 +147,7 @@ fn catalogue_row(store: &Store, name: &Name, entry: &Entry) -> [String; 5] {
 }
 
 fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
+    format!("{} MB", bytes.saturating_add(500_000) / 1_000_000)
 }
 
 fn pull(store: &Store, what: &str) -> anyhow::Result<bool> {
@@ -178,7 +178,7 @@ fn pull(store: &Store, what: &str) -> anyhow::Result<bool> {
             Wanted::on_hub(what, &hub)?
         }
     };
-    let folder = store.pull(&wanted, &download::pythons(), &mut Meter::new())?;
+    let folder = store.pull(&wanted, &download::pythons(), &mut Meter::default())?;
     super::say(&format!(
         "use it with --model {} or the setting `model`",
         folder.file_name().unwrap_or_default().display()
@@ -254,50 +254,76 @@ fn verify(store: &Store, name: Option<Name>) -> anyhow::Result<bool> {
 
 /// Shows what is done on standard error: a bar for a person, and a line for every tenth part
 /// otherwise.
+#[derive(Default)]
 struct Meter {
-    bar: ProgressBar,
-    is_terminal: bool,
+    bar: Option<ProgressBar>,
     /// The last tenth that a line was written for.
     tenth: u64,
 }
 
+/// The bar of a person's terminal.
+const BAR: &str =
+    "{wide_bar} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
+
 impl Meter {
-    fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-        // The style is a constant, which a test reads.
-        let style = ProgressStyle::with_template(style);
-        Self {
-            bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
-            is_terminal: std::io::stderr().is_terminal(),
-            tenth: 0,
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
+        self.tenth = 0;
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.clear();
     }
 }
 
 impl Waiter for Meter {
     fn say(&mut self, what: &str) {
-        self.bar.suspend(|| super::say(what));
-        self.bar.reset();
-        self.tenth = 0;
+        self.clear();
+        super::say(what);
     }
 
     fn progress(&mut self, done: u64, total: u64) {
-        if self.is_terminal {
-            self.bar.set_length(total);
-            self.bar.set_position(done);
+        if std::io::stderr().is_terminal() {
+            let new = || {
+                let style = ProgressStyle::with_template(BAR);
+                // What an earlier run did says nothing about speed.
+                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                    .with_position(done)
+            };
+            self.bar.get_or_insert_with(new).set_position(done);
             return;
         }
         let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(0);
         if tenth > self.tenth {
             self.tenth = tenth;
             super::say(&format!("{} of {}", megabytes(done), megabytes(total)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_well_formed() {
+        assert!(ProgressStyle::with_template(BAR).is_ok());
+    }
+
+    #[test]
+    fn sizes_are_rounded() {
+        for (bytes, expected) in [
+            (0, "0 MB"),
+            (491_400_064, "491 MB"),
+            (1_500_000, "2 MB"),
+            (u64::MAX, "18446744073709 MB"),
+        ] {
+            assert_eq!(megabytes(bytes), expected);
         }
     }
 }

@@ -139,7 +139,7 @@ impl Hub {
             url: url.clone(),
             problem: error.to_string(),
         })?;
-        serde_json::from_slice(&text).map_err(|source| HubError::List { url, source })
+        serde_json::from_slice(&text).map_err(|problem| HubError::List { url, problem })
     }
 
     /// The address of a file.
@@ -391,12 +391,12 @@ pub enum HubError {
         problem: String,
     },
     /// The answer is not a list of files.
-    #[error("{url} does not answer as a Hub does: {source}; check HF_ENDPOINT")]
+    #[error("{url} does not answer as a Hub does: {problem}; check HF_ENDPOINT")]
     List {
         /// The address.
         url: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        problem: serde_json::Error,
     },
     /// The partial file cannot be written.
     #[error("{0}")]

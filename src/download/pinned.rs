@@ -48,18 +48,24 @@ pub fn fetch(
 ) -> Result<(), FetchError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
-        move |source| FetchError::Write { path, source }
+        move |problem| FetchError::Write { path, problem }
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     let have = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     if have(path) == file.size && is_pinned(file, path).map_err(failed(path))?.is_none() {
-        return make_room(folder, spare);
+        return check_room(folder, spare);
     }
     let partial = path.with_added_extension("partial");
-    make_room(folder, spare + file.size.saturating_sub(have(&partial)))?;
+    check_room(
+        folder,
+        spare.saturating_add(file.size.saturating_sub(have(&partial))),
+    )?;
 
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     for source in sources {
+        if let Some(problem) = problems.last() {
+            waiter.say(problem);
+        }
         let opened = OpenOptions::new()
             .write(true)
             .create(true)
@@ -103,7 +109,8 @@ pub fn fetch(
         // Nothing tells which bytes are wrong.
         fs::remove_file(&partial).map_err(failed(&partial))?;
         problems.push(format!(
-            "what has arrived has SHA-256 {actual} instead of the pinned {}, and is deleted",
+            "what has arrived is another file, or was damaged on its way: it has SHA-256 {actual} \
+             instead of the pinned {}; it is deleted, so try again",
             file.sha256
         ));
     }
@@ -193,7 +200,7 @@ impl Waiter for Within<'_> {
 /// # Errors
 ///
 /// [`FetchError::Full`].
-pub fn make_room(folder: &Path, needed: u64) -> Result<(), FetchError> {
+pub fn check_room(folder: &Path, needed: u64) -> Result<(), FetchError> {
     match free(folder) {
         Some(free) if free < needed => Err(FetchError::Full {
             folder: folder.to_path_buf(),
@@ -235,14 +242,14 @@ pub enum FetchError {
     },
     /// A file cannot be written.
     #[error(
-        "cannot write {path}: {source}; make room or make it writable, and try again: what has \
+        "cannot write {path}: {problem}; make room or make it writable, and try again: what has \
          arrived is kept"
     )]
     Write {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        problem: io::Error,
     },
     /// No place gave the file.
     #[error("cannot fetch {name}: {}", problems.join("; then: "))]

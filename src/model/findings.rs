@@ -94,6 +94,17 @@ mod tests {
             .iter()
             .map(|finding| format!("{}: {} ({})\n", finding.what, finding.value, finding.why))
             .collect();
-        expect![[]].assert_eq(&shown);
+        expect![[r#"
+            name: smollm2-135m-fim (model.toml)
+            licence: Apache-2.0 (model.toml)
+            graph: model.onnx (model.toml)
+            vocabulary: 49152 tokens (tokenizer.json)
+            context: 8192 tokens (model.toml)
+            layout: suffix, prefix, middle (prefix token 8, suffix token 9, middle token 10) ([fim] in model.toml)
+            markers: <filename><fim_prefix><fim_suffix><fim_middle> ([fim] in model.toml)
+            end: <|endoftext|> ([fim] in model.toml)
+            chat: from a template (chat_template.jinja)
+            chat end: <|im_end|> ([chat] in model.toml)
+        "#]].assert_eq(&shown);
     }
 }

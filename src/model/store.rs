@@ -189,6 +189,14 @@ impl AtWork {
         Ok(target)
     }
 
+    /// Removes the model that could not be made, but not what was downloaded for it.
+    fn give_up(self) -> Result<(), StoreError> {
+        clear(&self.folder.join("model"))?;
+        // Unless it is empty, it stays.
+        let _ = fs::remove_dir(&self.folder);
+        Ok(())
+    }
+
     /// Removes all that is left of the work.
     fn leave(self) -> Result<(), StoreError> {
         clear(&self.folder)
@@ -207,10 +215,10 @@ fn clear(folder: &Path) -> Result<(), StoreError> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_path_buf();
-    move |source| StoreError::Write {
+    move |problem| StoreError::Write {
         action,
         path,
-        source,
+        problem,
     }
 }
 
@@ -249,7 +257,7 @@ pub enum StoreError {
     },
     /// A file or folder of it cannot be changed.
     #[error(
-        "cannot {action} {path}: {source}; make it writable, or set INTERLINE_MODELS_DIR to \
+        "cannot {action} {path}: {problem}; make it writable, or set INTERLINE_MODELS_DIR to \
          another folder"
     )]
     Write {
@@ -258,7 +266,7 @@ pub enum StoreError {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        problem: io::Error,
     },
 }
 

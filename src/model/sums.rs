@@ -27,7 +27,7 @@ pub fn check(folder: &Path, record: &Record) -> Result<Option<usize>, SumsError>
         Err(PlainFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
-        Err(source) => return Err(SumsError::Read { path, source }),
+        Err(problem) => return Err(SumsError::Read { path, problem }),
     };
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let mut count = 0;
@@ -43,7 +43,7 @@ pub fn check(folder: &Path, record: &Record) -> Result<Option<usize>, SumsError>
         match record.check(&file, sum) {
             Ok(Verdict::Verified) => count += 1,
             Ok(Verdict::Wrong { actual }) => return Err(SumsError::Wrong { file, actual }),
-            Err(source) => return Err(SumsError::File { file, source }),
+            Err(problem) => return Err(SumsError::File { file, problem }),
         }
     }
     Ok(Some(count))
@@ -84,12 +84,12 @@ pub fn write(folder: &Path) -> io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 pub enum SumsError {
     /// The list cannot be read.
-    #[error("cannot read {path}: {source}; copy the model folder again")]
+    #[error("cannot read {path}: {problem}; copy the model folder again")]
     Read {
         /// The list.
         path: PathBuf,
         /// Why.
-        source: PlainFileError,
+        problem: PlainFileError,
     },
     /// The list is not one.
     #[error("{path} is not a list of hashes and names; copy the model folder again")]
@@ -98,12 +98,12 @@ pub enum SumsError {
         path: PathBuf,
     },
     /// A file cannot be read.
-    #[error("cannot read {file}: {source}; copy the model folder again")]
+    #[error("cannot read {file}: {problem}; copy the model folder again")]
     File {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        problem: io::Error,
     },
     /// A file has changed.
     #[error(

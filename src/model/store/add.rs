@@ -41,27 +41,44 @@ impl Store {
             return Err(AddError::Taken(name));
         }
         let model = at_work.new_model()?;
-        let mut origin = Origin {
-            source: source.display().to_string(),
-            sha256: None,
-            importer: None,
+        let made = match is_folder {
+            true => copy_checked(source, &model, waiter),
+            false => import_file(source, &model, waiter),
         };
-        if is_folder {
-            findings(source)?;
-            pinned::make_room(&model, size(source))?;
-            copy(source, &model, waiter)?;
-            // A folder that came with its hashes is known to be whole.
-            sums::check(&model, &Record::in_folder(None))?;
-        } else {
-            origin.sha256 = Some(verified::sha256(source).map_err(failed("read", source))?);
-            origin.importer = Some(import::VERSION);
-            waiter.say(&format!("importing {}", source.display()));
-            import::import(source, &model, &mut reporting(waiter))?;
-        }
-        let folder = at_work.finish(&origin)?;
+        let folder = match made {
+            Ok(origin) => at_work.finish(&origin)?,
+            Err(error) => {
+                at_work.give_up()?;
+                return Err(error);
+            }
+        };
         waiter.say(&format!("{name} is ready in {}", folder.display()));
         Ok(folder)
     }
+}
+
+fn copy_checked(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<Origin, AddError> {
+    findings(source)?;
+    pinned::check_room(model, size(source))?;
+    copy(source, model, waiter)?;
+    // A folder that came with its hashes is known to be whole.
+    sums::check(model, &Record::in_folder(None))?;
+    Ok(Origin {
+        source: source.display().to_string(),
+        sha256: None,
+        importer: None,
+    })
+}
+
+fn import_file(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<Origin, AddError> {
+    let sha256 = verified::sha256(source).map_err(failed("read", source))?;
+    waiter.say(&format!("importing {}", source.display()));
+    import::import(source, model, &mut reporting(waiter))?;
+    Ok(Origin {
+        source: source.display().to_string(),
+        sha256: Some(sha256),
+        importer: Some(import::VERSION),
+    })
 }
 
 /// The name of a folder, or of a file without its extension.

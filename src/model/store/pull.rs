@@ -39,7 +39,9 @@ impl<'a> Wanted<'a> {
             let files = listed.files.iter().filter(|file| is_gguf(file));
             PullError::Choose {
                 repository: repository.to_owned(),
-                files: files.map(|file| file.path.clone()).collect(),
+                files: files
+                    .map(|file| file.path.escape_debug().to_string())
+                    .collect(),
             }
         })?;
         let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str());
@@ -64,9 +66,12 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Whether this is a GGUF file with a hash, which will be part of a file's name.
 fn is_gguf(file: &Listed) -> bool {
     let extension = Path::new(&file.path).extension();
-    file.lfs.is_some() && extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    let hash = file.lfs.as_ref().map(|lfs| hex::decode(&lfs.sha256));
+    let has_hash = matches!(hash, Some(Ok(bytes)) if bytes.len() == 32);
+    has_hash && extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// The file of this path, else the only GGUF file, else the only one in `q4_k_m`, the usual
@@ -84,8 +89,8 @@ fn choose<'a>(files: &'a [Listed], path: Option<&str>) -> Option<(&'a str, &'a L
 }
 
 impl Store {
-    /// Pulls a model, unless it is here, and returns its folder. One that another file or an older
-    /// importer gave is replaced.
+    /// Pulls a model, unless it is here, and returns its folder. One that another version of the
+    /// importer made of the same file is replaced.
     ///
     /// # Errors
     ///
@@ -114,12 +119,16 @@ impl Store {
         };
         if let Some(folder) = self.get(name) {
             let here = Origin::read(&folder);
-            let same = |here: Origin| (here.sha256, here.importer);
-            if here.map(same) == Some(same(origin.clone())) {
-                // A pull that was killed at its very end may have left something.
-                at_work.leave()?;
-                waiter.say(&format!("{name} is here already"));
-                return Ok(folder);
+            let same_file = |here: &Origin| here.sha256 == origin.sha256;
+            match here.filter(same_file) {
+                None => return Err(PullError::Taken(name.clone())),
+                Some(here) if here.importer == origin.importer => {
+                    // A pull that was killed at its very end may have left something.
+                    at_work.leave()?;
+                    waiter.say(&format!("{name} is here already"));
+                    return Ok(folder);
+                }
+                Some(_) => {}
             }
         }
         // A file is kept under its hash, so that another one is not continued with it.
@@ -129,7 +138,11 @@ impl Store {
         let spare = file.size.saturating_add(file.size / 4);
         pinned::fetch(file, sources, &source, spare, pythons, waiter)?;
         waiter.say(&format!("importing {name}"));
-        import::import(&source, &at_work.new_model()?, &mut reporting(waiter))?;
+        let imported = import::import(&source, &at_work.new_model()?, &mut reporting(waiter));
+        if let Err(error) = imported {
+            at_work.give_up()?;
+            return Err(error.into());
+        }
         let folder = at_work.finish(&origin)?;
         waiter.say(&format!("{name} is ready in {}", folder.display()));
         Ok(folder)
@@ -181,6 +194,11 @@ pub enum PullError {
         /// Its GGUF files.
         files: Vec<String>,
     },
+    /// There is another model of this name.
+    #[error(
+        "the store has another model {0}; remove it with `interline model remove {0}`, and pull again"
+    )]
+    Taken(Name),
     /// The file's name gives none.
     #[error(
         "{path} gives no name for the store; download it, and use `interline model add PATH --name NAME`"
@@ -207,7 +225,10 @@ mod tests {
             path: path.to_owned(),
             lfs: large.then(|| Lfs {
                 size: 1,
-                sha256: String::new(),
+                sha256: match path {
+                    "liar.gguf" => "../../liar".to_owned(),
+                    _ => "0".repeat(64),
+                },
             }),
         };
         let check = |paths: &[&str], asked: Option<&str>, expected: Option<&str>| {
@@ -220,6 +241,8 @@ mod tests {
         };
         check(&["README.md", "a.gguf"], None, Some("a.gguf"));
         check(&["README.md", "small.gguf"], None, None);
+        check(&["liar.gguf"], None, None);
+        check(&["liar.gguf"], Some("liar.gguf"), None);
         check(
             &["a-Q8_0.gguf", "a-Q4_K_M.gguf"],
             None,
