@@ -66,13 +66,13 @@ impl Asked {
 }
 
 /// An answer, of whose body only the first `sent` bytes are sent. Then the connection is closed, or
-/// held until the client closes it.
+/// it is told that they are sent, and held until the client closes it.
 struct Answer {
     status: &'static str,
     headers: String,
     body: Vec<u8>,
     sent: usize,
-    held: bool,
+    held: Option<Sender<()>>,
 }
 
 impl Answer {
@@ -82,7 +82,7 @@ impl Answer {
             headers: String::new(),
             body: Vec::new(),
             sent: 0,
-            held: false,
+            held: None,
         }
     }
 
@@ -103,7 +103,7 @@ impl Answer {
             headers,
             sent: body.len(),
             body,
-            held: false,
+            held: None,
         }
     }
 
@@ -112,8 +112,9 @@ impl Answer {
         Self { sent, ..self }
     }
 
-    fn held(self) -> Self {
-        Self { held: true, ..self }
+    fn held(self, told: &Sender<()>) -> Self {
+        let held = Some(told.clone());
+        Self { held, ..self }
     }
 
     fn redirect(to: &str) -> Self {
@@ -204,7 +205,8 @@ fn write(mut stream: TcpStream, answer: &Answer) {
     let _ = stream
         .write_all(head.as_bytes())
         .and_then(|()| stream.write_all(&body[..*sent]));
-    if *held {
+    if let Some(told) = held {
+        let _ = told.send(());
         let _ = stream.read(&mut [0]);
     }
 }
@@ -653,14 +655,11 @@ fn a_killed_pull_is_continued() {
     ];
     for cut in cuts {
         let (sender, sent) = mpsc::channel();
-        let sender: Mutex<Sender<()>> = Mutex::new(sender);
         let server = repository(move |asked, _| {
-            // How much of it arrives before the end is up to the machine.
-            sender.lock().unwrap().send(()).unwrap();
+            // How much of it the client has read when it ends is up to the machine.
             let start = asked.start().unwrap_or(0);
-            Answer::good(asked, &content())
-                .cut(cut.max(start + 1) - start)
-                .held()
+            let answer = Answer::good(asked, &content());
+            answer.cut(cut.max(start + 1) - start).held(&sender)
         });
         let mut pull = home.pull(&server).spawn().unwrap();
         sent.recv_timeout(LONG).unwrap();
