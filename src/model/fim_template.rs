@@ -62,6 +62,12 @@ const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
     ),
 ];
 
+/// The markers of all known formats.
+pub(super) fn spellings() -> impl Iterator<Item = &'static str> {
+    let formats = KNOWN.into_iter();
+    formats.flat_map(|(_, prefix, suffix, middle, end)| [prefix, suffix, middle, end])
+}
+
 impl FimTemplate {
     /// The format that the manifest names, else the one that the tokenizer's special tokens
     /// identify.

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::plain_file::{self, PlainFileError};
 
@@ -13,7 +13,7 @@ pub const FILE_NAME: &str = "model.toml";
 const MAX_BYTES: u64 = 256 * 1024;
 
 /// A model folder's `model.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Manifest {
     /// The name people know the model by.
     pub name: String,
@@ -35,14 +35,14 @@ pub struct Manifest {
 }
 
 /// The format of a conversation, beside its template.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Chat {
     /// The special tokens that end an answer.
     pub end: Vec<String>,
 }
 
 /// The fill-in-the-middle format, as text. Each token must be one special token of the tokenizer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Fim {
     /// The order of the parts.
     pub order: Layout,
@@ -59,7 +59,7 @@ pub struct Fim {
 }
 
 /// The order of a prompt's parts, by the names of arXiv 2207.14255.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Prefix, suffix, middle: each key moves the suffix, which is read again.

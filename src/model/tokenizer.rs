@@ -217,7 +217,8 @@ impl std::fmt::Debug for Tokenizer {
 #[error("{path} is not a tokenizer: {problem}; copy the model folder again")]
 pub struct TokenizerError {
     path: PathBuf,
-    problem: String,
+    /// What is wrong with it.
+    pub(super) problem: String,
 }
 
 /// The characters that represent bytes in a byte-level vocabulary: printable Latin-1 characters

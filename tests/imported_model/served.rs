@@ -1,0 +1,131 @@
+//! An imported model is loaded as any other, and computes what the file says.
+
+use interline::model::Model;
+use interline::model::import::{Progress, import};
+use interline::model::manifest::Layout;
+use interline::runtime::{Runtime, RuntimeOptions};
+
+use crate::gguf_file::{GgufFile, SIZES, Stored, Tensor, Value, vocabulary};
+use crate::reference;
+
+/// How far logits of the imported graph may be from the reference's, relative to these. Weights are
+/// the same on both sides; activations of the graph's products have 8 bits.
+const MARGIN: f32 = 0.06;
+
+fn imported(file: &GgufFile) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("small.gguf");
+    std::fs::write(&source, file.bytes().0).unwrap();
+    let target = folder.path().join("model");
+    std::fs::create_dir(&target).unwrap();
+    let mut seen = Vec::new();
+    import(&source, &target, &mut |progress| seen.push(progress)).unwrap();
+    let all: usize = file.tensors.iter().map(|tensor| tensor.bytes.len()).sum();
+    let all = all as u64;
+    assert!(seen.is_sorted_by_key(|progress| progress.done));
+    let expected = Progress {
+        done: all,
+        total: all,
+    };
+    assert_eq!(seen.last(), Some(&expected));
+    let mut progress = |line: &str| eprintln!("{line}");
+    let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut progress).unwrap();
+    Model::load(&target, &mut runtime).unwrap()
+}
+
+/// The root mean square of the difference, relative to that of `expected`.
+fn difference(logits: &[f32], expected: &[Vec<f32>]) -> f32 {
+    let expected = expected.concat();
+    assert_eq!(logits.len(), expected.len());
+    let squares = logits.iter().zip(&expected).map(|(a, b)| (a - b).powi(2));
+    let all = expected.iter().map(|logit| logit.powi(2));
+    (squares.sum::<f32>() / all.sum::<f32>()).sqrt()
+}
+
+/// The logits of the file's model after each token, read at once and then one at a time.
+fn check(name: &str, file: &GgufFile, in_pairs: bool) {
+    let model = imported(file);
+    let tokens = b"fn main() { let x = 1; }".map(u32::from);
+    let expected = reference::logits(file, in_pairs, &tokens);
+    let mut logits = Vec::new();
+    let mut cache = model.causal_lm.new_cache(64).unwrap();
+    cache
+        .forward(&[0], &tokens, tokens.len(), &mut logits)
+        .unwrap();
+    let at_once = difference(&logits, &expected);
+
+    let mut all = Vec::new();
+    for (past, token) in tokens.iter().enumerate() {
+        cache.forward(&[past], &[*token], 1, &mut logits).unwrap();
+        all.extend_from_slice(&logits);
+    }
+    let stepwise = difference(&all, &expected);
+    // That the margin tells something: another order of the rows is far outside it.
+    let other = reference::logits(file, !in_pairs, &tokens).concat();
+    let other = difference(&other, &expected);
+    assert!(
+        at_once < MARGIN && stepwise < MARGIN && other > 5.0 * MARGIN,
+        "{name}: at once {at_once}, one at a time {stepwise}, other order {other}"
+    );
+}
+
+fn random(architecture: &str, has_bias: bool) -> GgufFile {
+    GgufFile::random(architecture, SIZES, has_bias, vocabulary("qwen2", &["l e"]))
+}
+
+#[test]
+fn logits_are_those_of_the_file() {
+    check("qwen2", &random("qwen2", true), false);
+    check("llama", &random("llama", false), true);
+    check("llama, bias", &random("llama", true), true);
+    check("qwen3", &random("qwen3", false), false);
+    // In 4 bits.
+    let mut file = random("llama", false);
+    for tensor in &mut file.tensors {
+        let Tensor {
+            name,
+            dimensions,
+            weights,
+            ..
+        } = &*tensor;
+        if name.starts_with("blk.") && dimensions.len() == 2 {
+            *tensor = Tensor::new(name, dimensions, Stored::Q4_0, weights);
+        }
+    }
+    check("Q4_0", &file, true);
+    // With one matrix for the embedding and the output.
+    let mut file = random("qwen2", false);
+    file.tensors.retain(|tensor| tensor.name != "output.weight");
+    check("shared", &file, false);
+    // The same, stored twice.
+    let mut copy = file.tensor("token_embd.weight").clone();
+    copy.name = "output.weight".to_owned();
+    file.tensors.push(copy);
+    check("twice", &file, false);
+}
+
+#[test]
+fn formats_are_found_in_the_vocabulary() {
+    let mut file = random("qwen2", true);
+    file.set("general.name", Value::Text("Small\n one".to_owned()));
+    let template = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}";
+    file.set("tokenizer.chat_template", Value::Text(template.to_owned()));
+    let model = imported(&file);
+    assert_eq!(model.name, "Small one");
+    assert_eq!(model.context_length, 64);
+    let id = |token| model.tokenizer.special_id(token).unwrap();
+    assert_eq!(model.fim.layout, Layout::SpmV2);
+    assert_eq!(model.fim.suffix, id("<|fim_suffix|>"));
+    let ends = ["<|im_end|>", "<|endoftext|>"].map(id);
+    assert_eq!(model.chat.unwrap().end, ends);
+    // The padding at the end is no token.
+    assert_eq!(model.tokenizer.len(), model.causal_lm.vocabulary() - 1);
+}
+
+#[test]
+fn a_chat_template_that_cannot_be_used_is_left_out() {
+    let mut file = random("qwen2", true);
+    let endless = "{% for a in range(100000000) %}{% for ".repeat(2);
+    file.set("tokenizer.chat_template", Value::Text(endless));
+    assert!(imported(&file).chat.is_none());
+}
