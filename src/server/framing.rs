@@ -34,7 +34,7 @@ const NAME: &[u8] = b"content-length";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The bytes that a header announced, or fewer if the stream ended, or paused after a whole JSON
-    /// value.
+    /// value or the next header.
     Message(Vec<u8>),
     /// Bytes that no header announced.
     Junk(Vec<u8>),
@@ -106,22 +106,22 @@ enum Header {
 
 /// Finds the next header.
 fn find_header(buffer: &[u8]) -> Result<Header, FramingError> {
-    let mut from = 0;
-    loop {
-        let is_start = |&at: &usize| {
-            let length = NAME.len().min(buffer.len() - at);
-            buffer[at..at + length].eq_ignore_ascii_case(&NAME[..length])
-        };
-        let Some(start) = (from..buffer.len()).find(is_start) else {
-            return Ok(Header::Begun {
-                start: buffer.len(),
-            });
-        };
+    for start in names(buffer) {
         if let Some(header) = read_header(buffer, start)? {
             return Ok(header);
         }
-        from = start + 1;
     }
+    Ok(Header::Begun {
+        start: buffer.len(),
+    })
+}
+
+/// Where a header may begin: with its name, or at the end with the beginning of its name.
+fn names(buffer: &[u8]) -> impl Iterator<Item = usize> {
+    (0..buffer.len()).filter(|&at| {
+        let length = NAME.len().min(buffer.len() - at);
+        buffer[at..at + length].eq_ignore_ascii_case(&NAME[..length])
+    })
 }
 
 /// Reads the header that begins at `start`, if one does.
@@ -288,16 +288,28 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         while self.buffer.len() < length {
             match self.more(!paused).await? {
                 More::Bytes => paused = false,
-                More::End => return Ok(std::mem::take(&mut self.buffer)),
+                More::End => {
+                    let end = self.next_header().unwrap_or(self.buffer.len());
+                    return Ok(self.take(end));
+                }
                 More::Pause => {
                     paused = true;
-                    if let Some(end) = whole_value(&self.buffer) {
+                    if let Some(end) = whole_value(&self.buffer).or_else(|| self.next_header()) {
                         return Ok(self.take(end));
                     }
                 }
             }
         }
         Ok(self.take(length))
+    }
+
+    /// Where the next sound header is in an incomplete message. No message contains one: its length was
+    /// too large, and what came of it is not JSON.
+    fn next_header(&self) -> Option<usize> {
+        names(&self.buffer).find(|start| {
+            let header = read_header(&self.buffer, *start);
+            matches!(header, Ok(Some(Header::Whole { .. })))
+        })
     }
 
     fn take(&mut self, length: usize) -> Vec<u8> {
@@ -409,6 +421,12 @@ mod tests {
         check(read(near).await, &["junk: Content-", "{}"]);
 
         check(read(b"Content-Length: 9\r\n\r\n{}").await, &["{}"]);
+        // The length is too large, and the message is not JSON.
+        let broken = b"Content-Length: 999\r\n\r\n{\"a\"}}Content-Length: 2\r\n\r\n{}";
+        check(read(broken).await, &["{\"a\"}}", "{}"]);
+        let spoken =
+            b"Content-Length: 999\r\n\r\n{Content-Length: 2*\r\n}Content-Length: 2\r\n\r\n{}";
+        check(read(spoken).await, &["{Content-Length: 2*\r\n}", "{}"]);
         check(read(b"Content-Len").await, &["junk: Content-Len"]);
     }
 
@@ -452,6 +470,17 @@ mod tests {
             .unwrap();
         let message = reader.next().await.unwrap();
         assert_eq!(message, Some(Frame::Message(b"{\"a\":1}".to_vec())));
+        // The same where it is not JSON, as soon as there is another one.
+        let broken = b"Content-Length: 999\r\n\r\n{\"a\"}}";
+        near.write_all(broken).await.unwrap();
+        let wait = tokio::time::timeout(10 * PAUSE, reader.next()).await;
+        assert!(wait.is_err());
+        let next = b"Content-Length: 7\r\n\r\n{\"a\":3}";
+        near.write_all(next).await.unwrap();
+        for expected in ["{\"a\"}}", "{\"a\":3}"] {
+            let message = reader.next().await.unwrap();
+            assert_eq!(message, Some(Frame::Message(expected.into())));
+        }
         // The next header is not part of it.
         near.write_all(b"Content-Length: 14\r\n\r\n{\"a\":2}Content")
             .await
