@@ -1,6 +1,7 @@
 //! Text to token ids and back to bytes, for byte-level BPE vocabularies.
 
 use std::collections::HashMap;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use super::plain_file;
@@ -34,7 +35,11 @@ impl Tokenizer {
             problem,
         };
         let json = plain_file::read(path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
-        Self::parse(&json).map_err(wrong)
+        // The library panics on some damaged files.
+        let parsed = catch_unwind(|| Self::parse(&json));
+        let parsed =
+            parsed.unwrap_or_else(|_| Err("the tokenizer library panics on it".to_owned()));
+        parsed.map_err(wrong)
     }
 
     fn parse(json: &[u8]) -> Result<Self, String> {
@@ -360,6 +365,15 @@ mod tests {
                 .to_string()
                 .starts_with("no/tokenizer.json is not a tokenizer: ")
         );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        std::fs::write(path, r#"{"version":"1.0","decoder":{"type":"\ud800"}}"#).unwrap();
+        let error = Tokenizer::load(path).unwrap_err().to_string();
+        let name = path.display();
+        let expected = format!(
+            "{name} is not a tokenizer: the tokenizer library panics on it; copy the model folder again"
+        );
+        assert_eq!(error, expected);
     }
 
     proptest! {
