@@ -10,6 +10,7 @@
 //! - Many handlers may run at once, because `$/cancelRequest` and `didChange` need room too.
 
 pub mod capabilities;
+pub mod cells;
 pub mod client;
 pub mod client_process;
 pub mod commands;
@@ -47,6 +48,7 @@ use tower_lsp::{Client, LanguageServer, LspService};
 
 use crate::engine::{Engine, EngineState};
 use crate::server::capabilities::initialize_result;
+use crate::server::cells::{CELLS_CHANGED, DidChangeCellsParams};
 use crate::server::commands::Command;
 use crate::server::items::{
     DidPartiallyAcceptCompletionParams, DidShowCompletionParams, NoRange, inline_items, menu_items,
@@ -101,6 +103,7 @@ where
     )
     .custom_method(HALVED_CHANGE, Server::halved_change)
     .custom_method(OUT_OF_STEP, Server::out_of_step)
+    .custom_method(CELLS_CHANGED, Server::cells_changed)
     .finish();
     let (ends, incoming, outgoing) = messages::connect(input, output);
     let server = tower_lsp::Server::new(ends.input, ends.output, socket);
@@ -363,6 +366,13 @@ impl Server {
         });
         let document = params.text_document;
         self.change(&document.uri, document.version, changes.collect());
+    }
+
+    /// A notebook was opened, closed, or its cells changed.
+    async fn cells_changed(&self, params: DidChangeCellsParams) {
+        let uri = params.uri.clone();
+        self.documents
+            .change_cells(uri.as_str(), &uri::path(&uri), params.into());
     }
 
     /// A change to a document was lost: nothing is shown in it until its whole text arrives.

@@ -206,10 +206,11 @@ impl Completer {
             older.cancel();
         }
         settings.permit(snapshot)?;
+        let shown = snapshot.shown();
         let context = Context::at(
-            &snapshot.rope,
-            snapshot.offset,
-            &record.file_name,
+            &shown.rope,
+            shown.offset,
+            &shown.file_name,
             &snapshot.language_id,
             trigger,
         )?;

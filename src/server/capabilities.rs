@@ -3,9 +3,10 @@
 use serde_json::json;
 use tower_lsp::ls_types::{
     CodeActionKind, CodeActionOptions, CodeActionProviderCapability, CompletionOptions,
-    ExecuteCommandOptions, InitializeResult, OneOf, ServerCapabilities, ServerInfo,
-    TextDocumentSyncCapability, TextDocumentSyncKind, WorkDoneProgressOptions,
-    WorkspaceFoldersServerCapabilities, WorkspaceServerCapabilities,
+    ExecuteCommandOptions, InitializeResult, Notebook, NotebookDocumentSyncOptions,
+    NotebookSelector, OneOf, ServerCapabilities, ServerInfo, TextDocumentSyncCapability,
+    TextDocumentSyncKind, WorkDoneProgressOptions, WorkspaceFoldersServerCapabilities,
+    WorkspaceServerCapabilities,
 };
 
 use super::commands;
@@ -21,6 +22,14 @@ pub fn initialize_result(encoding: PositionEncoding) -> InitializeResult {
             text_document_sync: Some(TextDocumentSyncCapability::Kind(
                 TextDocumentSyncKind::INCREMENTAL,
             )),
+            notebook_document_sync: Some(OneOf::Left(NotebookDocumentSyncOptions {
+                // All cells of all notebooks.
+                notebook_selector: vec![NotebookSelector::ByNotebook {
+                    notebook: Notebook::String("*".to_owned()),
+                    cells: None,
+                }],
+                save: None,
+            })),
             inline_completion_provider: Some(OneOf::Left(true)),
             completion_provider: Some(CompletionOptions {
                 // Vim's ALE treats an empty object as no support.

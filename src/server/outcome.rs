@@ -52,7 +52,7 @@ pub fn source(
         start.min(end)..start.max(end)
     });
     Ok(Source {
-        file_name: snapshot.file_name(),
+        file_name: snapshot.shown_name(),
         language,
         text,
         selection,

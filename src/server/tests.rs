@@ -46,7 +46,7 @@ impl TestServer {
         Self::start_ready(model, &scripted).await
     }
 
-    async fn start_ready(model: Model, scripted: &Scripted) -> Self {
+    pub(super) async fn start_ready(model: Model, scripted: &Scripted) -> Self {
         let engine = ready(model, scripted).await;
         Self::start_with(engine, json!({"capabilities": {}})).await
     }
@@ -222,6 +222,13 @@ async fn it_announces_its_capabilities() {
             ]
           },
           "inlineCompletionProvider": true,
+          "notebookDocumentSync": {
+            "notebookSelector": [
+              {
+                "notebook": "*"
+              }
+            ]
+          },
           "positionEncoding": "utf-8",
           "textDocumentSync": 2,
           "workspace": {

@@ -18,6 +18,7 @@ use tower_lsp::ls_types::{
     InitializeParams, Range, VersionedTextDocumentIdentifier, WorkDoneProgressCancelParams,
 };
 
+use super::cells::{self, CELLS_CHANGED, DidChangeCellsParams};
 use super::items::{DidPartiallyAcceptCompletionParams, DidShowCompletionParams};
 use super::malformed::{self, Marks};
 use super::status::DidFocusParams;
@@ -207,21 +208,37 @@ impl Tidy {
             Some(id) => done.push(error(id, ErrorCode::ParseError, why)),
         }
         let changes = match method {
-            Some(method) => is_edit(method),
+            Some(method) => is_edit(method) || cells::is_about_notebook(method),
             None => {
                 let word = b"contentChanges";
                 bytes.windows(word.len()).any(|window| window == word)
             }
         };
         if changes {
-            done.push(out_of_step(
-                gist.uri.map(|uri| uri::tidy(&uri).into_owned()),
-            ));
+            // That of a notebook says nothing of its cells.
+            let uri = gist
+                .uri
+                .filter(|_| !method.is_some_and(cells::is_about_notebook));
+            done.push(out_of_step(uri.map(|uri| uri::tidy(&uri).into_owned())));
         }
         done
     }
 
     fn call(&mut self, mut members: Map<String, Value>, marks: Option<Marks>) -> Vec<To> {
+        let method = members.get("method").and_then(Value::as_str);
+        let of_notebook = method.filter(|method| cells::is_about_notebook(method));
+        if let Some(method) = of_notebook.map(str::to_owned) {
+            let params = members.get_mut("params");
+            let mut apart = cells::apart(&method, params.unwrap_or(&mut Value::Null));
+            // What is wrong about an id is said once.
+            if let (Some(id), Some(first)) = (members.remove("id"), apart.first_mut()) {
+                first.insert("id".to_owned(), id);
+            }
+            let apart = apart.into_iter();
+            return apart
+                .flat_map(|members| self.call(members, marks))
+                .collect();
+        }
         members.insert("jsonrpc".to_owned(), "2.0".into());
         let mut message = Value::Object(members);
         let edited = self.walk(&mut message, "", marks);
@@ -582,6 +599,7 @@ fn check(method: &str, params: &Value) -> Result<(), serde_json::Error> {
         "textDocument/didOpen" => read::<DidOpenTextDocumentParams>(params),
         "textDocument/didChange" => read::<DidChangeTextDocumentParams>(params),
         "textDocument/didClose" => read::<DidCloseTextDocumentParams>(params),
+        CELLS_CHANGED => read::<DidChangeCellsParams>(params),
         "textDocument/didFocus" => read::<DidFocusParams>(params),
         "textDocument/didShowCompletion" => read::<DidShowCompletionParams>(params),
         "textDocument/didPartiallyAcceptCompletion" => {

@@ -18,15 +18,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ropey::Rope;
 
+use crate::text::notebook::{self, CellsChange, Notebooks, Other, Others};
 use crate::text::position::{self, Position, PositionEncoding};
 
-/// The open documents by their URI.
+/// The open documents by their URI, and the notebooks that some are cells of.
 ///
-/// Every method holds the lock for a single statement and none is async, so the lock is never held
-/// across an await and no method waits long for another.
+/// Every method holds the lock for a change or a few clones and none is async, so the lock is never
+/// held across an await and no method waits long for another.
 #[derive(Debug, Default)]
 pub struct Documents {
-    documents: Mutex<HashMap<Arc<str>, Document>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    documents: HashMap<Arc<str>, Document>,
+    notebooks: Notebooks,
 }
 
 impl Documents {
@@ -41,7 +48,12 @@ impl Documents {
     /// if the URI gives none.
     pub fn open(&self, uri: &str, path: PathBuf, language_id: String, version: i32, text: &str) {
         let document = Document::new(uri, path, language_id, version, text);
-        self.lock().insert(document.uri.clone(), document);
+        self.lock().documents.insert(document.uri.clone(), document);
+    }
+
+    /// Changes the cells of a notebook, whose path is `path`. Their texts are documents.
+    pub fn change_cells(&self, notebook: &str, path: &Path, change: CellsChange) {
+        self.lock().notebooks.change(notebook, path, change);
     }
 
     /// Applies the changes in the given order, each to the text that the one before it left.
@@ -70,6 +82,7 @@ impl Documents {
         encoding: PositionEncoding,
     ) -> Result<(), ChangeError> {
         self.lock()
+            .documents
             .get_mut(uri)
             .ok_or_else(|| ChangeError::NotOpen(uri.to_owned()))?
             .change(version, changes, encoding);
@@ -80,8 +93,8 @@ impl Documents {
     /// It is in step again once the client sends the whole text. Returns the document's path, or
     /// `None` if it is not open.
     pub fn lose_step(&self, uri: &str) -> Option<Arc<Path>> {
-        let mut documents = self.lock();
-        let document = documents.get_mut(uri)?;
+        let mut open = self.lock();
+        let document = open.documents.get_mut(uri)?;
         document.out_of_step = true;
         document.revision = next_revision();
         Some(document.path.clone())
@@ -90,12 +103,12 @@ impl Documents {
     /// The URIs of the open documents.
     #[must_use]
     pub fn uris(&self) -> Vec<Arc<str>> {
-        self.lock().keys().cloned().collect()
+        self.lock().documents.keys().cloned().collect()
     }
 
     /// Removes a document and returns whether it was open. Its snapshots stay valid.
     pub fn close(&self, uri: &str) -> bool {
-        self.lock().remove(uri).is_some()
+        self.lock().documents.remove(uri).is_some()
     }
 
     /// The document as it is now, with the offset of `position` in it, or `None` if it is not open.
@@ -106,7 +119,12 @@ impl Documents {
         position: Position,
         encoding: PositionEncoding,
     ) -> Option<Snapshot> {
-        // Only the clone, which is O(1), is made under the lock.
+        // Only clones, each of which is O(1), are made under the lock.
+        let (document, notebook) = {
+            let open = self.lock();
+            let document = open.documents.get(uri)?;
+            (document.clone(), open.around(document))
+        };
         let Document {
             uri,
             path,
@@ -116,7 +134,11 @@ impl Documents {
             language_id,
             out_of_step,
             ..
-        } = self.lock().get(uri).cloned()?;
+        } = document;
+        let (path, others) = match notebook {
+            Some((path, others)) => (path, Some(others)),
+            None => (path, None),
+        };
         Some(Snapshot {
             uri,
             path,
@@ -126,6 +148,7 @@ impl Documents {
             out_of_step,
             offset: position::offset(&rope, position, encoding),
             rope,
+            others,
         })
     }
 
@@ -133,21 +156,62 @@ impl Documents {
     /// long as the client has not touched the document since the snapshot was taken.
     #[must_use]
     pub fn revision(&self, uri: &str) -> Option<u64> {
-        self.lock().get(uri).map(|document| document.revision)
+        self.lock()
+            .documents
+            .get(uri)
+            .map(|document| document.revision)
     }
 
     /// The whole text of a document, or `None` if it is not open. Nothing is copied.
     #[must_use]
     pub fn text(&self, uri: &str) -> Option<Rope> {
-        self.lock().get(uri).map(|document| document.rope.clone())
+        self.lock()
+            .documents
+            .get(uri)
+            .map(|document| document.rope.clone())
     }
 
     /// A panic elsewhere under the lock must not make every document inaccessible, so poisoning is
     /// ignored: at worst, one text is out of step until it is opened again.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Document>> {
-        self.documents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The path of the notebook that a document is a cell of, and the notebook's other cells.
+    fn around(&self, document: &Document) -> Option<(Arc<Path>, Others)> {
+        let uri = &*document.uri;
+        // Each cell with whether it is code.
+        let (path, cells) = if let Some((path, cells)) = self.notebooks.of_cell(uri) {
+            let cells = cells.iter();
+            let cells = cells
+                .filter_map(|cell| Some((self.documents.get(cell.uri.as_str())?, cell.is_code)));
+            (path, cells.collect())
+        } else {
+            let notebook = notebook::common_uri(uri)?;
+            let all = self.documents.values();
+            let cells = all.filter(|cell| notebook::common_uri(&cell.uri) == Some(notebook));
+            let mut cells: Vec<_> = cells.map(|cell| (cell, cell.is_code())).collect();
+            cells.sort_by_key(|(cell, _)| cell.opened);
+            (document.path.clone(), cells)
+        };
+        let at = cells.iter().position(|(cell, _)| *cell.uri == *uri)?;
+        let others = |cells: &[(&Document, bool)]| {
+            let in_step = cells.iter().filter(|(cell, _)| !cell.out_of_step);
+            let others = in_step.map(|(cell, is_code)| Other {
+                rope: cell.rope.clone(),
+                language_id: cell.language_id.clone(),
+                is_code: *is_code,
+            });
+            others.collect()
+        };
+        let others = Others {
+            is_code: cells[at].1,
+            before: others(&cells[..at]),
+            after: others(&cells[at + 1..]),
+        };
+        Some((path, others))
     }
 }
 
@@ -172,6 +236,8 @@ struct Document {
     version: i32,
     revision: u64,
     language_id: Arc<str>,
+    /// The revision at which it was opened.
+    opened: u64,
     /// Halves of surrogate pairs, as in [`Change::halves`]. Nearly always there are none.
     halves: Vec<(usize, u16)>,
     /// Whether a change was lost.
@@ -188,17 +254,24 @@ fn next_revision() -> u64 {
 
 impl Document {
     fn new(uri: &str, path: PathBuf, language_id: String, version: i32, text: &str) -> Self {
+        let revision = next_revision();
         Self {
             uri: uri.into(),
             path: path.into(),
             rope: Rope::from_str(text),
             version,
-            revision: next_revision(),
+            revision,
             language_id: language_id.into(),
+            opened: revision,
             halves: Vec::new(),
             out_of_step: false,
             warned: false,
         }
+    }
+
+    /// Whether a cell is code, by its language.
+    fn is_code(&self) -> bool {
+        *self.language_id != *"markdown"
     }
 
     fn change(&mut self, version: i32, changes: Vec<Change>, encoding: PositionEncoding) {
@@ -303,7 +376,8 @@ const HALF: &str = "\u{fffd}";
 pub struct Snapshot {
     /// The document this is a snapshot of.
     pub uri: Arc<str>,
-    /// The path that the document has or would have; empty if its URI gives none.
+    /// The path that the document has or would have; empty if its URI gives none. A cell has that of
+    /// its notebook.
     pub path: Arc<Path>,
     /// The document's version, as the client counts.
     pub version: i32,
@@ -316,6 +390,8 @@ pub struct Snapshot {
     pub out_of_step: bool,
     /// The text.
     pub rope: Rope,
+    /// The other cells, if the document is a cell of a notebook.
+    pub others: Option<Others>,
     /// The requested place, a byte offset into `rope`: at most its length, on a char boundary and
     /// not inside a `\r\n`.
     pub offset: usize,
@@ -664,7 +740,7 @@ mod tests {
                 .join();
             assert!(panicked.is_err());
         });
-        assert!(documents.documents.is_poisoned());
+        assert!(documents.open.is_poisoned());
         documents
             .change(A, 2, edits!["b"], PositionEncoding::Utf16)
             .unwrap();

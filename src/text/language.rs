@@ -117,6 +117,22 @@ pub fn id_of_file(path: &Path) -> &str {
     }
 }
 
+/// What begins a line comment in the language with this identifier in LSP; `None` if the language is
+/// not known or has no line comments.
+#[must_use]
+pub fn line_comment_of_id(id: &str) -> Option<&'static str> {
+    let row = TABLE.iter().find(|row| row.id == id)?;
+    Some(row.line_comment).filter(|comment| !comment.is_empty())
+}
+
+/// The usual extension, without the dot, of files in the language with this identifier in LSP; `None`
+/// if it is not known.
+#[must_use]
+pub fn extension_of_id(id: &str) -> Option<&'static str> {
+    let row = TABLE.iter().find(|row| row.id == id)?;
+    Some(row.extensions[0])
+}
+
 /// Whether a file holds source code, by its extension: not data, not settings, not prose.
 #[must_use]
 pub fn is_source(path: &Path) -> bool {
@@ -324,6 +340,19 @@ mod tests {
         }
         assert_eq!(Language::of_file(Path::new("a.lua")), None);
         assert!(is_source(Path::new("a.lua")) && !is_source(Path::new("a.json")));
+    }
+
+    #[test]
+    fn a_language_that_only_editors_know_has_comments_and_an_extension() {
+        for (id, comment, extension) in [
+            ("python", Some("#"), Some("py")),
+            ("julia", Some("#"), Some("jl")),
+            ("html", None, Some("html")),
+            ("markdown", None, None),
+        ] {
+            assert_eq!(line_comment_of_id(id), comment, "{id}");
+            assert_eq!(extension_of_id(id), extension, "{id}");
+        }
     }
 
     #[test]
