@@ -20,8 +20,12 @@ import { findExecutable } from './executable';
 import { SERVER_PATH, serverSettings, setting } from './settings';
 import type { Record, ServerStatus, Status } from './status';
 
-/** Documents with completions: files and unsaved new files, but not output, diffs or other views. */
-export const DOCUMENTS: DocumentSelector = [{ scheme: 'file' }, { scheme: 'untitled' }];
+/** Documents with completions: files, unsaved new files and cells of notebooks, but not output, diffs or other views. */
+export const DOCUMENTS: DocumentSelector = [
+  { scheme: 'file' },
+  { scheme: 'untitled' },
+  { scheme: 'vscode-notebook-cell' },
+];
 
 /** Milliseconds before each restart after a crash. After the last one, there are no more restarts. */
 const BACKOFF = [500, 1000, 2000, 4000];
