@@ -27,7 +27,7 @@ pub(super) struct Run {
 enum Stage {
     Build,
     Read(Prompt),
-    Write { lanes: Lanes, sent: usize },
+    Write { lanes: Box<Lanes>, sent: usize },
 }
 
 /// What a run works with.
@@ -97,7 +97,7 @@ impl Run {
                     stats.model += time;
                 }
                 if tools.decoder.tokens().len() == prompt.ids.len() {
-                    let lanes = lanes(&job.request, std::mem::take(prompt), tools)?;
+                    let lanes = Box::new(lanes(&job.request, std::mem::take(prompt), tools)?);
                     *stage = Stage::Write { lanes, sent: 0 };
                 }
                 Ok(true)
