@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use evaluation::score;
 use interline::server::settings::Options;
-use interline::suggest::Completer;
+use interline::suggest::{Completer, Face};
 use interline::tasks::solve::judge::Judge;
 use interline::tasks::solve::problem::Problem;
 use interline::text::context::Trigger;
@@ -131,7 +131,10 @@ impl Typist {
             .documents
             .snapshot(&uri, cursor, encoding)
             .context("the document is open")?;
-        let shown = self.completer.complete(&snapshot, Trigger::Automatic).await;
+        let shown = self
+            .completer
+            .complete(&snapshot, Trigger::Automatic, Face::Ghost)
+            .await;
         self.documents.close(&uri);
         Ok(shown
             .map(|completions| completions.texts[0].clone())

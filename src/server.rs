@@ -58,7 +58,7 @@ use crate::server::settings::{Addressee, EngineOptions, Options, Sent};
 use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
 use crate::server::tidy::{HALVED_CHANGE, HalvedChangeParams, OUT_OF_STEP, OutOfStepParams};
 use crate::suggest::record::{Acceptance, Silence};
-use crate::suggest::{Completer, Completions};
+use crate::suggest::{Completer, Completions, Face};
 use crate::text::context::Trigger;
 use crate::text::document::{self, Change, Documents, Snapshot};
 use crate::text::position::{self, PositionEncoding};
@@ -171,6 +171,10 @@ struct Session {
     no_range: NoRange,
     /// Whether the client can be asked to show progress.
     work_done_progress: bool,
+    /// Whether the client hides ghost text while its menu is open with an item selected.
+    menu_hides_ghost: bool,
+    /// Whether the client has asked for ghost text.
+    has_ghost_text: AtomicBool,
     workspaces: Mutex<Vec<PathBuf>>,
     completer: Completer,
 }
@@ -302,8 +306,9 @@ impl Server {
         session: &Session,
         snapshot: &Snapshot,
         trigger: Trigger,
+        face: Face,
     ) -> Option<Completions> {
-        let answer = session.completer.complete(snapshot, trigger).await;
+        let answer = session.completer.complete(snapshot, trigger, face).await;
         if !answer.as_ref().is_err_and(Silence::is_undecided) {
             self.file_status(session, answer.as_ref().err()).await;
         }
@@ -319,6 +324,7 @@ impl Server {
         params: InlineCompletionParams,
     ) -> Result<Option<InlineCompletionList>> {
         let session = self.session()?;
+        session.has_ghost_text.store(true, Ordering::Relaxed);
         let encoding = session.encoding;
         let place = params.text_document_position;
         let Some(mut snapshot) = self.snapshot(session, &place) else {
@@ -333,7 +339,9 @@ impl Server {
             InlineCompletionTriggerKind::INVOKED => Trigger::Invoked,
             _ => Trigger::Automatic,
         };
-        let completions = self.complete(session, &snapshot, trigger).await;
+        let completions = self
+            .complete(session, &snapshot, trigger, Face::Ghost)
+            .await;
         let replaced = selected.map(|selected| selected.range);
         Ok(completions.map(|completions| {
             inline_items(
@@ -437,7 +445,9 @@ impl LanguageServer for Server {
         let encoding = PositionEncoding::negotiate(encodings.as_deref());
 
         let client = params.client_info.as_ref();
-        let no_range = NoRange::of_client(client.map(|client| client.name.as_str()));
+        let client = client.map(|client| client.name.as_str());
+        let no_range = NoRange::of_client(client);
+        let menu_hides_ghost = client == Some("Neovim");
 
         let message = params.initialization_options.unwrap_or_default();
         let (configured, unknown) = self
@@ -455,6 +465,8 @@ impl LanguageServer for Server {
                 encoding,
                 no_range,
                 work_done_progress: work_done_progress.unwrap_or_default(),
+                menu_hides_ghost,
+                has_ghost_text: AtomicBool::default(),
                 workspaces: Mutex::new(workspaces),
                 completer,
             })
@@ -570,11 +582,18 @@ impl LanguageServer for Server {
 
     async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
         let session = self.session()?;
+        let wanted = self.lock_configured().options.completion_menu;
+        let hides = session.menu_hides_ghost && session.has_ghost_text.load(Ordering::Relaxed);
+        if !wanted.unwrap_or(!hides) {
+            return Ok(Some(CompletionResponse::Array(Vec::new())));
+        }
         let Some(snapshot) = self.snapshot(session, &params.text_document_position) else {
             return Ok(Some(CompletionResponse::Array(Vec::new())));
         };
         // Most editors send `Invoked` even for a menu that opens by itself.
-        let completions = self.complete(session, &snapshot, Trigger::Automatic).await;
+        let completions = self
+            .complete(session, &snapshot, Trigger::Automatic, Face::Menu)
+            .await;
         Ok(completions.map(|completions| {
             CompletionResponse::List(menu_items(&completions, &snapshot, session.encoding))
         }))

@@ -5,7 +5,7 @@ pub mod filters;
 pub mod record;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::cancel::Cancel;
@@ -13,6 +13,7 @@ use crate::engine::request::{
     Draws, Event, Generation, Hole, Input, Limits, Priority, Request, Stats,
 };
 use crate::engine::{Engine, EngineError, EngineState, Ready};
+use crate::text::closers::Closers;
 use crate::text::context::{Context, Trigger};
 use crate::text::document::{Documents, Snapshot};
 use crate::text::exclusion::Exclusion;
@@ -42,13 +43,36 @@ pub struct Completions {
     pub texts: Vec<String>,
 }
 
+/// Where an editor shows completions. It may ask for both at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// After the cursor, in the text.
+    Ghost,
+    /// In the completion menu.
+    Menu,
+}
+
+/// A request at work.
+#[derive(Clone, Debug)]
+struct AtWork {
+    face: Face,
+    trigger: Trigger,
+    context: Context,
+    cancel: Cancel,
+    /// Whether it asks the model; else it waits for one of the other face that does.
+    leads: bool,
+    answer: Arc<OnceLock<Result<Vec<String>, Silence>>>,
+    /// Disconnected when the request has ended.
+    ended: flume::Receiver<()>,
+}
+
 /// Answers requests for completions.
 #[derive(Debug)]
 pub struct Completer {
     documents: Arc<Documents>,
     settings: Mutex<Arc<Settings>>,
     cache: Mutex<CompletionCache>,
-    running: Mutex<HashMap<String, Cancel>>,
+    running: Mutex<HashMap<String, Vec<AtWork>>>,
     records: Mutex<Records>,
 }
 
@@ -135,8 +159,8 @@ impl Completer {
     /// the old ones.
     pub fn configure(&self, settings: Settings) {
         *lock(&self.settings) = Arc::new(settings);
-        for (_, cancel) in lock(&self.running).drain() {
-            cancel.cancel();
+        for (_, running) in lock(&self.running).drain() {
+            running.iter().for_each(|it| it.cancel.cancel());
         }
         lock(&self.cache).clear();
     }
@@ -147,8 +171,8 @@ impl Completer {
         lock(&self.settings).clone()
     }
 
-    /// What to show at the snapshot's offset, or why to show nothing. Either way the request leaves
-    /// one record, even if the future is dropped.
+    /// What to show on `face` at the snapshot's offset, or why to show nothing. Either way the request
+    /// leaves one record, even if the future is dropped.
     ///
     /// # Errors
     ///
@@ -157,9 +181,12 @@ impl Completer {
         &self,
         snapshot: &Snapshot,
         trigger: Trigger,
+        face: Face,
     ) -> Result<Completions, Silence> {
         let mut ending = self.begin(snapshot.file_name(), Silence::Cancelled);
-        let texts = self.texts(snapshot, trigger, &mut ending.record).await;
+        let texts = self
+            .texts(snapshot, trigger, face, &mut ending.record)
+            .await;
         // Law (no stale item).
         let current = self.documents.revision(&snapshot.uri) == Some(snapshot.revision);
         let texts = texts.and_then(|texts| current.then_some(texts).ok_or(Silence::Stale));
@@ -195,41 +222,117 @@ impl Completer {
         &self,
         snapshot: &Snapshot,
         trigger: Trigger,
+        face: Face,
         record: &mut Record,
     ) -> Result<Vec<String>, Silence> {
         let settings = self.settings();
-        let uri = &*snapshot.uri;
-        // Law (exactly one answer): Neovim never cancels, so the newest request for a document
-        // cancels the one before it.
-        let cancel = Cancel::default();
-        if let Some(older) = lock(&self.running).insert(uri.to_owned(), cancel.clone()) {
-            older.cancel();
-        }
-        settings.permit(snapshot)?;
-        let shown = snapshot.shown();
-        let context = Context::at(
-            &shown.rope,
-            shown.offset,
-            &shown.file_name,
-            &snapshot.language_id,
-            trigger,
-        )?;
-        if let Some(texts) = lock(&self.cache).get(uri, &context, trigger) {
+        let context = settings.permit(snapshot).and_then(|()| {
+            let shown = snapshot.shown();
+            let (rope, language_id) = (&shown.rope, &snapshot.language_id);
+            Context::at(rope, shown.offset, &shown.file_name, language_id, trigger)
+                .map_err(Into::into)
+        });
+        let context = context.inspect_err(|_| self.close(&snapshot.uri))?;
+        let turn = self.turn(snapshot, face, trigger, &context);
+        if let Some(texts) = lock(&self.cache).get(&snapshot.uri, &context, trigger) {
             record.outcome = Outcome::TypedThrough(texts.len());
             return Ok(texts);
         }
+        while let Some(other) = turn.other() {
+            // It sends nothing, and disconnects at its end.
+            let _ = other.ended.recv_async().await;
+            if turn.cancel.is_cancelled() {
+                return Err(Silence::Superseded);
+            }
+            match other.answer.get() {
+                Some(Err(silence)) if silence.is_undecided() => {}
+                None => {}
+                Some(Ok(texts)) => {
+                    record.outcome = Outcome::TypedThrough(texts.len());
+                    return Ok(texts.clone());
+                }
+                Some(Err(silence)) => return Err(silence.clone()),
+            }
+        }
+        let answer = self
+            .written(
+                &settings,
+                snapshot,
+                &context,
+                trigger,
+                turn.cancel.clone(),
+                record,
+            )
+            .await;
+        // Set once: the turn is this request's own.
+        let _ = turn.answer.set(answer.clone());
+        answer
+    }
+
+    /// Begins a request at work. Law (exactly one answer): Neovim never cancels, so the newest
+    /// request for a document ends those before it, except one of the other face at the same place.
+    fn turn(
+        &self,
+        snapshot: &Snapshot,
+        face: Face,
+        trigger: Trigger,
+        context: &Context,
+    ) -> Turn<'_> {
+        let (sender, ended) = flume::bounded(0);
+        let turn = Turn {
+            completer: self,
+            uri: snapshot.uri.to_string(),
+            face,
+            trigger,
+            cancel: Cancel::default(),
+            answer: Arc::default(),
+            _ends: sender,
+        };
+        let mut running = lock(&self.running);
+        let running = running.entry(turn.uri.clone()).or_default();
+        running.retain(|it| {
+            let stays = it.face != face && it.context == *context;
+            if !stays {
+                it.cancel.cancel();
+            }
+            stays
+        });
+        running.push(AtWork {
+            face,
+            trigger,
+            context: context.clone(),
+            cancel: turn.cancel.clone(),
+            leads: false,
+            answer: turn.answer.clone(),
+            ended,
+        });
+        turn
+    }
+
+    /// What the model writes, filtered.
+    async fn written(
+        &self,
+        settings: &Arc<Settings>,
+        snapshot: &Snapshot,
+        context: &Context,
+        trigger: Trigger,
+        cancel: Cancel,
+        record: &mut Record,
+    ) -> Result<Vec<String>, Silence> {
         let ready = match &*settings.engine.state().borrow() {
             EngineState::Ready(ready) => ready.clone(),
             EngineState::Loading(what) => return Err(Silence::Loading(what.clone())),
             EngineState::Failed(problem) => return Err(Silence::NoModel(problem.clone())),
         };
+        let closers = Closers::at(&snapshot.rope, snapshot.offset, &snapshot.language_id);
         let request = Request {
             input: Input::Hole(Hole {
                 file_name: context.file_name.clone(),
                 prefix: context.prefix.clone(),
                 prefix_start: context.prefix_start,
-                carriage_returns: context.carriage_returns.clone(),
+                dropped: context.dropped.clone(),
                 suffix: context.suffix.clone(),
+                closed: closers.closed().to_vec(),
             }),
             parts: Vec::new(),
             scope: context.scope,
@@ -245,11 +348,11 @@ impl Completer {
             cancel,
             echo: false,
         };
-        let generations = self.generations(&settings, request, record).await?;
+        let generations = self.generations(settings, request, record).await?;
         let mut texts: Vec<String> = Vec::new();
         let mut dropped = None;
         for generation in generations {
-            match filtered(generation.text, &context) {
+            match filtered(generation.text, context, &closers) {
                 Ok(text) if !texts.contains(&text) => texts.push(text),
                 Ok(_) => {}
                 Err(rule) => dropped = dropped.or(Some(rule)),
@@ -260,7 +363,7 @@ impl Completer {
                 dropped.unwrap_or("the model wrote nothing"),
             ));
         }
-        lock(&self.cache).put(uri, &context, trigger, texts.clone());
+        lock(&self.cache).put(&snapshot.uri, context, trigger, texts.clone());
         record.outcome = Outcome::Written(texts.len());
         Ok(texts)
     }
@@ -307,17 +410,65 @@ impl Completer {
         lock(&self.records).accept(id, acceptance);
     }
 
-    /// Cancels the running request of a document that was closed.
+    /// Cancels the running requests of a document, as when it is closed.
     pub fn close(&self, uri: &str) {
-        if let Some(cancel) = lock(&self.running).remove(uri) {
-            cancel.cancel();
-        }
+        let running = lock(&self.running).remove(uri);
+        running.iter().flatten().for_each(|it| it.cancel.cancel());
     }
 
     /// The records of the latest requests, the latest first.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         lock(&self.records).iter().cloned().collect()
+    }
+}
+
+/// A request's place among those at work, until it is dropped.
+struct Turn<'a> {
+    completer: &'a Completer,
+    uri: String,
+    face: Face,
+    trigger: Trigger,
+    cancel: Cancel,
+    answer: Arc<OnceLock<Result<Vec<String>, Silence>>>,
+    /// Dropping it says that the request has ended.
+    _ends: flume::Sender<()>,
+}
+
+impl Turn<'_> {
+    /// The request of the other face at the same place that asks the model for as much as this one.
+    /// If there is none, this one asks.
+    fn other(&self) -> Option<AtWork> {
+        let mut running = lock(&self.completer.running);
+        let running = running.get_mut(&self.uri)?;
+        let other = running.iter().find(|it| {
+            let enough = it.trigger == self.trigger || it.trigger == Trigger::Invoked;
+            it.face != self.face && it.leads && enough
+        });
+        if let Some(other) = other {
+            return Some(other.clone());
+        }
+        let own = running.iter_mut().find(|it| self.is(it));
+        if let Some(own) = own {
+            own.leads = true;
+        }
+        None
+    }
+
+    fn is(&self, other: &AtWork) -> bool {
+        Arc::ptr_eq(&self.answer, &other.answer)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut running = lock(&self.completer.running);
+        if let Some(others) = running.get_mut(&self.uri) {
+            others.retain(|it| !self.is(it));
+            if others.is_empty() {
+                running.remove(&self.uri);
+            }
+        }
     }
 }
 

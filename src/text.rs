@@ -1,5 +1,6 @@
 //! Texts: the open documents and notebooks, the text around a cursor, exclusion, languages and their syntax.
 
+pub mod closers;
 pub mod context;
 pub mod document;
 pub mod exclusion;

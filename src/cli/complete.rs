@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::ready_completer;
 use crate::server::settings::Options;
+use crate::suggest::Face;
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::language::id_of_file;
@@ -80,7 +81,9 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
     );
 
     let (completer, _) = ready_completer(&options, documents).await?;
-    let answer = completer.complete(&snapshot, Trigger::Automatic).await;
+    let answer = completer
+        .complete(&snapshot, Trigger::Automatic, Face::Ghost)
+        .await;
     let texts = answer
         .as_ref()
         .map(|completions| completions.texts.as_slice());

@@ -13,7 +13,7 @@ use crate::engine::Ready;
 use crate::model::manifest::Manifest;
 use crate::model::{choice, sums};
 use crate::server::settings::Options;
-use crate::suggest::Completer;
+use crate::suggest::{Completer, Face};
 use crate::text::context::Trigger;
 use crate::text::document::Documents;
 use crate::text::position::{Position, PositionEncoding};
@@ -92,7 +92,9 @@ async fn completion(completer: &Completer, documents: &Documents) -> anyhow::Res
     let end = Position::new(u32::MAX, 0);
     let snapshot = documents.snapshot(uri, end, PositionEncoding::Utf16);
     let snapshot = snapshot.context("the document is not open")?;
-    let completions = completer.complete(&snapshot, Trigger::Automatic).await?;
+    let completions = completer
+        .complete(&snapshot, Trigger::Automatic, Face::Ghost)
+        .await?;
     let text = completions.texts.first().map_or("", String::as_str);
     Ok(format!("`return {text}`"))
 }

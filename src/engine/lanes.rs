@@ -21,6 +21,8 @@ pub struct Texts {
     pub scope: Scope,
     /// What comes after them.
     pub suffix: String,
+    /// See [`Hole::closed`](super::request::Hole::closed).
+    pub closed: Vec<String>,
     /// How long a text may become.
     pub limits: Limits,
     /// How many, and how they are chosen.
@@ -128,6 +130,7 @@ impl Lanes {
             end,
             scope,
             suffix,
+            closed,
             limits,
             draws,
         } = &self.texts;
@@ -153,7 +156,7 @@ impl Lanes {
                         if self.fork.is_none() {
                             decoder.truncate(self.prompt);
                         }
-                        let stop = StopCriteria::new(*scope, suffix);
+                        let stop = StopCriteria::new(*scope, suffix, closed);
                         let writer =
                             Writer::new(healed.clone(), draws.sampling(draw), stop, *limits);
                         (&self.first[..], lane.writer.insert((draw, writer)))

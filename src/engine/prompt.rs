@@ -457,9 +457,7 @@ fn beginning(text: &str) -> &str {
 
 /// An offset into the hole's prefix as one of the file.
 fn offset_in_file(hole: &Hole, at: usize) -> usize {
-    let dropped = hole
-        .carriage_returns
-        .partition_point(|dropped| *dropped < at);
+    let dropped = hole.dropped.partition_point(|dropped| *dropped < at);
     hole.prefix_start + at + dropped
 }
 
@@ -467,10 +465,10 @@ fn offset_in_file(hole: &Hole, at: usize) -> usize {
 fn offset_in_prefix(hole: &Hole, offset: usize) -> Option<usize> {
     let at = offset.checked_sub(hole.prefix_start)?;
     // Each dropped byte before the offset shifts it by one.
-    let (mut low, mut high) = (0, hole.carriage_returns.len());
+    let (mut low, mut high) = (0, hole.dropped.len());
     while low < high {
         let middle = low.midpoint(high);
-        match hole.carriage_returns[middle] + middle < at {
+        match hole.dropped[middle] + middle < at {
             true => low = middle + 1,
             false => high = middle,
         }
@@ -688,7 +686,7 @@ mod tests {
         };
         for char in text[start..end].chars() {
             match char {
-                '\r' => hole.carriage_returns.push(hole.prefix.len()),
+                '\r' => hole.dropped.push(hole.prefix.len()),
                 char => hole.prefix.push(char),
             }
         }

@@ -54,10 +54,14 @@ pub struct Hole {
     pub prefix: String,
     /// Where `prefix` begins in the file, in bytes.
     pub prefix_start: usize,
-    /// Where the file has a `\r` that `prefix` lacks: offsets into `prefix`, ascending.
-    pub carriage_returns: Vec<usize>,
+    /// Where the file has a byte that `prefix` lacks: offsets into `prefix`, ascending, one for each
+    /// byte.
+    pub dropped: Vec<usize>,
     /// The text after the hole, or its beginning.
     pub suffix: String,
+    /// What is open at the hole and closed by the rest of its line: the closing quotes and brackets,
+    /// the innermost first. A text that closes all of it is complete.
+    pub closed: Vec<String>,
 }
 
 /// A conversation whose last answer the model writes.

@@ -143,9 +143,9 @@ fn lanes(request: &Request, prompt: Prompt, tools: &Tools<'_>) -> Result<Lanes, 
     limits.tokens = limits
         .tokens
         .min(tools.room.all.saturating_sub(prompt.ids.len()));
-    let suffix = match &request.input {
-        Input::Hole(hole) => hole.suffix.clone(),
-        _ => String::new(),
+    let (suffix, closed) = match &request.input {
+        Input::Hole(hole) => (hole.suffix.clone(), hole.closed.clone()),
+        _ => Default::default(),
     };
     let tokens = prompt.ids.len() + limits.tokens;
     let texts = Texts {
@@ -153,6 +153,7 @@ fn lanes(request: &Request, prompt: Prompt, tools: &Tools<'_>) -> Result<Lanes, 
         end: prompt.end,
         scope: request.scope,
         suffix,
+        closed,
         limits,
         draws: request.draws,
     };

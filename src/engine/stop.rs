@@ -30,6 +30,8 @@ pub enum FinishReason {
     Block,
     /// The fence is closed.
     Fence,
+    /// It closed all that the rest of the line closes.
+    Closed,
     /// It began to repeat what follows the cursor.
     Suffix,
     /// It repeated itself.
@@ -48,24 +50,95 @@ pub struct StopCriteria {
     following: Vec<String>,
     /// Where the line begins whose end has not been seen.
     line: usize,
+    closing: Closing,
+}
+
+/// Counts how much a text has closed of what the rest of the line closes. It may miss an end, since
+/// it knows no language: that costs tokens, and the text is cut later.
+#[derive(Debug)]
+struct Closing {
+    /// What is closed, the innermost last.
+    left: Vec<String>,
+    /// Brackets like the innermost one that the text has opened itself.
+    depth: usize,
+    /// Where the text has not been read.
+    at: usize,
+}
+
+impl Closing {
+    fn new(closed: &[String]) -> Self {
+        Self {
+            left: closed.iter().rev().cloned().collect(),
+            depth: 0,
+            at: 0,
+        }
+    }
+
+    /// Where the text closes the last of it.
+    fn end(&mut self, text: &str) -> Option<usize> {
+        while let Some(closer) = self.left.last() {
+            let rest = text.get(self.at..).filter(|rest| !rest.is_empty())?;
+            let char = rest.chars().next()?;
+            let opener = match closer.as_str() {
+                ")" => Some('('),
+                "]" => Some('['),
+                "}" => Some('{'),
+                ">" => Some('<'),
+                _ => None,
+            };
+            if rest.len() < closer.len() && closer.starts_with(rest) {
+                // The next token may complete it.
+                return None;
+            }
+            if char == '\\' {
+                let escaped = rest.chars().nth(1)?;
+                self.at += 1 + escaped.len_utf8();
+            } else if opener == Some(char) {
+                self.depth += 1;
+                self.at += 1;
+            } else if !rest.starts_with(closer.as_str())
+                // An arrow closes nothing.
+                || closer == ">" && text[..self.at].ends_with(['-', '='])
+            {
+                self.at += char.len_utf8();
+            } else {
+                self.at += closer.len();
+                match self.depth.checked_sub(1) {
+                    Some(depth) => self.depth = depth,
+                    None => {
+                        self.left.pop();
+                        if self.left.is_empty() {
+                            return Some(self.at);
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
 }
 
 impl StopCriteria {
-    /// For a text of `scope` that is written before `suffix`.
+    /// For a text of `scope` that is written before `suffix`, whose first line closes `closed`, the
+    /// innermost first.
     #[must_use]
-    pub fn new(scope: Scope, suffix: &str) -> Self {
+    pub fn new(scope: Scope, suffix: &str, closed: &[String]) -> Self {
         let lines = suffix.lines().skip(1).map(str::trim);
         let following = lines.filter(|line| !line.is_empty()).take(2);
         Self {
             scope,
             following: following.map(str::to_owned).collect(),
             line: 0,
+            closing: Closing::new(closed),
         }
     }
 
     /// Returns why to stop after `text` and how many bytes of it to keep, if it should stop. Each
     /// call is given the text of the previous call, or more.
     pub fn check(&mut self, text: &str) -> Option<(FinishReason, usize)> {
+        if let Some(end) = self.closing.end(text) {
+            return Some((FinishReason::Closed, end));
+        }
         while let Some(end) = text[self.line..].find('\n') {
             let start = self.line;
             self.line += end + 1;
@@ -169,7 +242,7 @@ mod tests {
 
     /// Feeds `generated` a character at a time; `expected` is why it is stopped, and what is kept.
     fn check(scope: Scope, suffix: &str, generated: &str, expected: Option<(FinishReason, &str)>) {
-        let mut stop = StopCriteria::new(scope, suffix);
+        let mut stop = StopCriteria::new(scope, suffix, &[]);
         let mut text = String::new();
         for char in generated.chars() {
             text.push(char);
@@ -254,8 +327,43 @@ mod tests {
         check(Scope::Fence, "", "```\n", Some((FinishReason::Fence, "")));
         check(Scope::Text, "", "a\n\n\n```\nb\n```\n", None);
         let ended = "a\n```";
-        assert_eq!(StopCriteria::new(Scope::Fence, "").keep_at_end(ended), 2);
-        assert_eq!(StopCriteria::new(Scope::Text, "").keep_at_end(ended), 5);
+        assert_eq!(
+            StopCriteria::new(Scope::Fence, "", &[]).keep_at_end(ended),
+            2
+        );
+        assert_eq!(
+            StopCriteria::new(Scope::Text, "", &[]).keep_at_end(ended),
+            5
+        );
+    }
+
+    #[test]
+    fn what_the_line_closes_ends_the_text_when_it_is_all_closed() {
+        let check = |closed: &[&str], generated: &str, expected: Option<&str>| {
+            let closed: Vec<String> = closed.iter().map(|&it| it.to_owned()).collect();
+            let mut stop = StopCriteria::new(Scope::Line, "", &closed);
+            let ends = (0..=generated.len()).filter(|end| generated.is_char_boundary(*end));
+            let mut stops = ends.filter_map(|end| stop.check(&generated[..end]));
+            let stopped = stops
+                .next()
+                .map(|(reason, keep)| (reason, &generated[..keep]));
+            assert_eq!(stopped, expected.map(|kept| (FinishReason::Closed, kept)));
+        };
+        check(
+            &["\"", ")"],
+            "hello\", name); more()",
+            Some("hello\", name)"),
+        );
+        check(&["\"", ")"], "(hello) ', name);", None);
+        check(&["\"", ")"], "a\", f(b), \"c", None);
+        check(&["\""], "a \\\" b\"; c", Some("a \\\" b\""));
+        check(
+            &["\"\"\""],
+            "the \"sum\".\"\"\" # x",
+            Some("the \"sum\".\"\"\""),
+        );
+        check(&[">"], "Fn(A) -> Vec<B>> + C", Some("Fn(A) -> Vec<B>>"));
+        check(&[], "a)\"", None);
     }
 
     #[test]

@@ -374,7 +374,7 @@ async fn a_panic_while_the_prompt_is_built_ends_one_request() {
     // No caller makes such a hole: its offsets lie outside its text.
     let hole = Input::Hole(Hole {
         prefix: "value = 1\n".repeat(900),
-        carriage_returns: vec![usize::MAX; 3],
+        dropped: vec![usize::MAX; 3],
         ..Hole::default()
     });
     let heard = broken(request(hole, Priority::Keystroke), "a", |_| {}).await;

@@ -4,13 +4,20 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_lsp::ls_types::{
     Command, CompletionItem, CompletionItemKind, CompletionList, CompletionTextEdit,
-    InlineCompletionItem, InlineCompletionList, Range, TextEdit,
+    InlineCompletionItem, InlineCompletionList, InsertTextMode, Range, TextEdit,
 };
 
 use super::commands::ACCEPT;
 use crate::suggest::Completions;
 use crate::text::document::Snapshot;
 use crate::text::position::{self, PositionEncoding};
+
+/// How much of the cursor's line an item repeats, in bytes. It repeats text only so that typing,
+/// deleting and filtering go on from there, and a line may be as long as a file.
+const REPEATED: usize = 256;
+
+/// The longest label and filter text, in bytes.
+const SHOWN: usize = 256;
 
 /// How a client treats an item without a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +97,17 @@ pub fn menu_items(
     let items = completions.texts.iter().enumerate().map(|(index, text)| {
         let new_text = format!("{word}{text}");
         let first = new_text.trim_start().lines().next().unwrap_or_default();
+        // What is typed is compared with how it begins.
+        let first = first[..first.floor_char_boundary(SHOWN)].to_owned();
         CompletionItem {
-            label: first.to_owned(),
+            label: first.clone(),
             kind: Some(CompletionItemKind::TEXT),
             detail: Some("Interline".to_owned()),
             // Before the items of all other servers, and in this order.
             sort_text: Some(format!("\u{1}{index}")),
-            filter_text: Some(new_text.trim_start().to_owned()),
+            filter_text: Some(first),
+            // The lines are indented as they should be.
+            insert_text_mode: new_text.contains('\n').then_some(InsertTextMode::AS_IS),
             preselect: Some(index == 0),
             text_edit: Some(CompletionTextEdit::Edit(TextEdit { range, new_text })),
             command: Some(accept(completions.id)),
@@ -118,11 +129,11 @@ fn accept(id: u64) -> Command {
     }
 }
 
-/// The cursor's line.
+/// The cursor's line, near the cursor.
 struct Line {
-    /// The byte offset at which it begins.
+    /// The byte offset at which `prefix` begins.
     start: usize,
-    /// Its text before the cursor.
+    /// Its text before the cursor, or the end of it.
     prefix: String,
     /// Whether there is only whitespace after the cursor.
     suffix_is_blank: bool,
@@ -132,7 +143,8 @@ impl Line {
     fn at(snapshot: &Snapshot) -> Self {
         let rope = &snapshot.rope;
         let line = rope.byte_to_line(snapshot.offset);
-        let start = rope.line_to_byte(line);
+        let near = rope.byte_to_char(snapshot.offset.saturating_sub(REPEATED));
+        let start = rope.line_to_byte(line).max(rope.char_to_byte(near));
         let rest = rope.byte_slice(snapshot.offset..rope.line_to_byte(line + 1));
         Self {
             start,
@@ -141,8 +153,8 @@ impl Line {
         }
     }
 
-    /// The offset after the last character before the cursor for which `is_such` holds, or the start of
-    /// the line.
+    /// The offset after the last character before the cursor for which `is_such` holds, or where
+    /// `prefix` begins.
     fn after_last(&self, is_such: impl Fn(char) -> bool) -> usize {
         let at = self.prefix.rfind(is_such);
         self.start + at.map_or(0, |at| self.prefix.ceil_char_boundary(at + 1))
@@ -240,6 +252,33 @@ mod tests {
     }
 
     #[test]
+    fn an_item_repeats_only_the_end_of_a_long_line() {
+        let line = "é = x + ".repeat(1_000_000);
+        let (range, text) = inline(&format!("{line}y$0"), "z");
+        assert!(text.len() < 300 && text.ends_with(" = x + yz"), "{text}");
+        assert_eq!(range.split_once("-0:").unwrap().1, "8000001");
+        let word = "é".repeat(1_000_000);
+        let list = menu_items(
+            &completions(&["(\n    a,\n)", "é"]),
+            &snapshot(&format!("{word}$0")),
+            PositionEncoding::Utf16,
+        );
+        assert!(json!(list).to_string().len() < 4000);
+        let long = "é".repeat(1000);
+        let item = &menu_items(
+            &completions(&[&long]),
+            &snapshot("x = y$0"),
+            PositionEncoding::Utf16,
+        )
+        .items[0];
+        assert!(item.label.len() < 300 && item.filter_text.as_ref() == Some(&item.label));
+        let Some(CompletionTextEdit::Edit(edit)) = &item.text_edit else {
+            panic!("{item:?}");
+        };
+        assert_eq!(edit.new_text, format!("y{long}"));
+    }
+
+    #[test]
     fn ghost_text_before_other_text_replaces_nothing() {
         assert_eq!(inline("f($0)\n", "x"), pair("0:2-0:2", "x"));
     }
@@ -289,6 +328,12 @@ mod tests {
         let labels: Vec<&str> = list.items.iter().map(|item| item.label.as_str()).collect();
         assert_eq!(labels, ["prin(a)", "prin(c)"]);
         assert_eq!(list.items[0].preselect, Some(true));
+        let modes: Vec<_> = list
+            .items
+            .iter()
+            .map(|item| item.insert_text_mode)
+            .collect();
+        assert_eq!(modes, [Some(InsertTextMode::AS_IS), None]);
         let Some(CompletionTextEdit::Edit(edit)) = &list.items[0].text_edit else {
             panic!("{list:?}");
         };

@@ -37,6 +37,9 @@ pub struct Options {
     /// How long the model may write an automatic completion after it has read the text, in
     /// milliseconds. By default, as long as a line takes on this machine: 400 to 1,500.
     pub time_limit_ms: Option<u64>,
+    /// Whether the completion menu has our items. By default, yes, except in Neovim while it shows
+    /// ghost text: a menu that opens with our item selected would hide it.
+    pub completion_menu: Option<bool>,
 }
 
 /// What an engine is started with.
@@ -78,6 +81,7 @@ impl Options {
             offline: self.offline.or(others.offline),
             max_new_tokens: self.max_new_tokens.or(others.max_new_tokens),
             time_limit_ms: self.time_limit_ms.or(others.time_limit_ms),
+            completion_menu: self.completion_menu.or(others.completion_menu),
         }
     }
 
@@ -192,7 +196,7 @@ impl Sent {
 }
 
 /// The names of the settings.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "enabled",
     "disabledLanguages",
     "excludedFiles",
@@ -202,6 +206,7 @@ const NAMES: [&str; 9] = [
     "offline",
     "maxNewTokens",
     "timeLimitMs",
+    "completionMenu",
 ];
 
 #[cfg(test)]
@@ -369,10 +374,12 @@ mod tests {
         // Which server to start is up to the extension.
         assert_eq!(defaults.remove("serverPath"), Some(json!(null)));
 
-        let options = json!(Options::default());
-        let names = options.as_object().unwrap().keys();
+        // The extension leaves the menu to the languages' own servers.
+        let mut options = json!(Options::default());
+        let options = options.as_object_mut().unwrap();
+        assert_eq!(options.remove("completionMenu"), Some(json!(null)));
         assert_eq!(
-            names.collect::<Vec<_>>(),
+            options.keys().collect::<Vec<_>>(),
             defaults.keys().collect::<Vec<_>>()
         );
         let engine = || Arc::new(Engine::spawn(|_| Err::<crate::model::Model, _>("none")));

@@ -305,6 +305,76 @@ async fn the_completion_menu_has_it_too() {
     server.end().await;
 }
 
+/// A menu that opens with our item selected would hide the ghost text.
+#[tokio::test]
+async fn the_menu_has_no_items_beside_ghost_text_unless_it_should() {
+    let (model, scripted) = scripted("b = 2");
+    let engine = ready(model, &scripted).await;
+    let initialize = json!({"capabilities": {}, "clientInfo": {"name": "Neovim"}});
+    let mut server = TestServer::start_with(engine, initialize).await;
+    server.open("a = 1\n$0\n").await;
+    let params = server.params(URI);
+    let menu = async |server: &mut TestServer| {
+        let answer = server
+            .client
+            .request("textDocument/completion", params.clone());
+        let answer = answer.await.unwrap();
+        answer["items"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(menu(&mut server).await, 1);
+    server.ask().await;
+    assert_eq!(menu(&mut server).await, 0);
+    let settings = json!({"settings": {"interline": {"completionMenu": true}}});
+    server
+        .notify("workspace/didChangeConfiguration", settings)
+        .await;
+    assert_eq!(menu(&mut server).await, 1);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn ghost_text_and_the_menu_at_one_place_share_an_answer() {
+    for order in [["Completion", "completion"], ["completion", "Completion"]] {
+        let (engine, gate) = gated("b = 2").await;
+        let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+        server.open("a = 1\n$0\n").await;
+        let mut ids = Vec::new();
+        for method in order {
+            let method = method.replace('C', "inlineC");
+            let method = format!("textDocument/{method}");
+            let params = server.params(URI);
+            ids.push(server.client.send(&method, params).await.unwrap());
+        }
+        // Once a request sent after them is answered, both have arrived.
+        server.command(WHY, json!([])).await;
+        drop(gate);
+        for id in ids {
+            let answer = server.client.answer(id).await.unwrap();
+            let items = answer["result"]["items"].as_array();
+            assert_eq!(items.map(Vec::len), Some(1), "{order:?}: {answer}");
+        }
+        server.end().await;
+    }
+}
+
+/// A cancelled request must not take the one that waits for it along.
+#[tokio::test]
+async fn the_menu_outlives_a_cancelled_request_for_ghost_text() {
+    let (engine, gate) = gated("b = 2").await;
+    let mut server = TestServer::start_with(engine, json!({"capabilities": {}})).await;
+    server.open("a = 1\n$0\n").await;
+    let ghost = server.send().await;
+    let params = server.params(URI);
+    let menu = server.client.send("textDocument/completion", params).await;
+    gate.begun.recv().await.unwrap();
+    server.notify("$/cancelRequest", json!({"id": ghost})).await;
+    server.client.answer(ghost).await.unwrap();
+    drop(gate);
+    let answer = server.client.answer(menu.unwrap()).await.unwrap();
+    assert_eq!(answer["result"]["items"][0]["label"], "b = 2");
+    server.end().await;
+}
+
 #[tokio::test]
 async fn it_continues_the_item_selected_in_the_menu() {
     let mut server = TestServer::start("b = 2").await;

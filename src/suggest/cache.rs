@@ -101,7 +101,7 @@ mod tests {
             file_name: "a.rs".to_owned(),
             prefix: prefix.to_owned(),
             prefix_start: 0,
-            carriage_returns: Vec::new(),
+            dropped: Vec::new(),
             suffix: suffix.to_owned(),
             scope: Scope::Line,
         }

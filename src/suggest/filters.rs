@@ -4,10 +4,11 @@
 //! is how the model's text began. One that leaves nothing drops the text, and gives the reason.
 
 use crate::engine::stop::Scope;
+use crate::text::closers::Closers;
 use crate::text::context::{Context, only_closes};
 
 /// Returns how much of the text to keep, in bytes.
-type Filter = fn(&str, &Context) -> usize;
+type Filter = fn(&str, &Context, &Closers) -> usize;
 
 /// The filters, and the reason that each gives when it leaves nothing.
 pub const FILTERS: &[(&str, Filter)] = &[
@@ -17,11 +18,14 @@ pub const FILTERS: &[(&str, Filter)] = &[
         "it repeats what is before the cursor",
         before_repeated_context,
     ),
-    ("it closes what is not open", before_unmatched_closer),
     ("it repeats the rest of the line", before_rest_of_line),
     (
         "there is nothing but whitespace",
         without_trailing_whitespace,
+    ),
+    (
+        "it closes what is not open, or closed already",
+        before_closed_again,
     ),
     (
         "there is nothing but closing punctuation",
@@ -34,12 +38,16 @@ pub const FILTERS: &[(&str, Filter)] = &[
 /// # Errors
 ///
 /// The reason of the filter that left nothing.
-pub fn filtered(mut text: String, context: &Context) -> Result<String, &'static str> {
+pub fn filtered(
+    mut text: String,
+    context: &Context,
+    closers: &Closers,
+) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("the model wrote nothing");
     }
     for (name, filter) in FILTERS {
-        let keep = filter(&text, context);
+        let keep = filter(&text, context, closers);
         text.truncate(keep);
         if text.is_empty() {
             return Err(name);
@@ -50,7 +58,7 @@ pub fn filtered(mut text: String, context: &Context) -> Result<String, &'static 
 
 /// With the scope of a line, a text that begins with a line end says that the cursor's line is
 /// complete.
-fn only_the_scope(text: &str, context: &Context) -> usize {
+fn only_the_scope(text: &str, context: &Context, _: &Closers) -> usize {
     match context.scope {
         Scope::Line => text.find('\n').unwrap_or(text.len()),
         _ => text.len(),
@@ -71,7 +79,7 @@ fn indentation(line: &str) -> usize {
 }
 
 /// A small model tends to repeat the next lines of the suffix: the first or the second of them.
-fn before_following_line(text: &str, context: &Context) -> usize {
+fn before_following_line(text: &str, context: &Context, _: &Closers) -> usize {
     let following = context.suffix.split('\n').skip(1);
     let following = following.filter(|line| !line.trim().is_empty());
     let following: Vec<&str> = following.take(2).collect();
@@ -100,7 +108,7 @@ fn before_following_line(text: &str, context: &Context) -> usize {
 
 /// Small models copy the lines above. A line that equals the one before the cursor's adds nothing,
 /// nor do two lines that equal the two before.
-fn before_repeated_context(text: &str, context: &Context) -> usize {
+fn before_repeated_context(text: &str, context: &Context, _: &Closers) -> usize {
     let said = |line: &&str| line.trim().len() > 3;
     let mut above = context.prefix.rsplit('\n').skip(1).filter(said);
     let (last, second_last) = (above.next(), above.next());
@@ -117,9 +125,9 @@ fn before_repeated_context(text: &str, context: &Context) -> usize {
     if one || two { 0 } else { text.len() }
 }
 
-/// `print(x$0)` needs no second `)`: where the text ends with what the line continues with, that is
-/// there already. Closing brackets of what the text itself opened stay.
-fn before_rest_of_line(text: &str, context: &Context) -> usize {
+/// `let a = 1$0;` needs no second `;`: where the text ends with what the line continues with, that
+/// is there already.
+fn before_rest_of_line(text: &str, context: &Context, closers: &Closers) -> usize {
     let rest = context.line_suffix().trim();
     let end = text.trim_end();
     if rest.is_empty() || end.contains('\n') {
@@ -135,74 +143,47 @@ fn before_rest_of_line(text: &str, context: &Context) -> usize {
         .rev()
         .filter(|length| rest.is_char_boundary(*length));
     let mut overlaps = overlaps.filter(|length| end.ends_with(&rest[..*length]));
+    // Closing brackets of what the text itself opened stay.
     let start = overlaps.find_map(|length| {
         let start = end.len() - length;
-        let open = open_brackets(&end[..start], Vec::new());
-        open.is_ok_and(|open| open.is_empty()).then_some(start)
+        closers.allows(&end[..start]).then_some(start)
     });
     start.unwrap_or(text.len())
 }
 
-/// The closing brackets that are expected after `text`, given those in `open` before it, or where
-/// the text closes a bracket that is not open. Brackets in strings on one line do not count.
-fn open_brackets(text: &str, mut open: Vec<char>) -> Result<Vec<char>, usize> {
-    let mut quote = None;
-    let mut chars = text.char_indices();
-    while let Some((at, char)) = chars.next() {
-        match (quote, char) {
-            (Some(_), '\\') => {
-                chars.next();
-            }
-            (_, '\n') => quote = None,
-            (Some(quoted), _) if quoted == char => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '`') => quote = Some(char),
-            // Rust's lifetimes and the apostrophes of prose are not quotes.
-            (None, '\'')
-                if !text[..at]
-                    .ends_with(|char: char| char.is_alphanumeric() || "<&".contains(char)) =>
-            {
-                let line = text[at + 1..].split('\n').next().unwrap_or_default();
-                quote = line.contains('\'').then_some(char);
-            }
-            (None, '(') => open.push(')'),
-            (None, '[') => open.push(']'),
-            (None, '{') => open.push('}'),
-            (None, ')' | ']' | '}') if open.pop() != Some(char) => return Err(at),
-            _ => {}
+/// What the rest of the line closes is not closed again, and a closing bracket needs an open one
+/// before it. Where the text opens what it does not close, it is cut before the line or the
+/// punctuation that leads there. Punctuation that is left over is not worth showing.
+fn before_closed_again(text: &str, _: &Context, closers: &Closers) -> usize {
+    let keep = closers.keep(text);
+    let (kept, cut) = text.split_at(keep);
+    if cut.trim().is_empty() {
+        return keep;
+    }
+    let mut kept = kept;
+    if cut.trim_start().starts_with(['(', '[', '{']) {
+        let leads = |char: char| char.is_whitespace() || ",:=".contains(char);
+        let earlier = match kept.rfind('\n') {
+            Some(line_end) => &kept[..line_end],
+            None => kept.trim_end_matches(leads),
+        };
+        if closers.allows(earlier) {
+            kept = earlier;
         }
     }
-    Ok(open)
-}
-
-/// A closing bracket needs an open one before it.
-fn before_unmatched_closer(text: &str, context: &Context) -> usize {
-    // If the window begins inside of something, or a string confuses the count, nothing is known.
-    let Ok(mut open) = open_brackets(&context.prefix, Vec::new()) else {
-        return text.len();
-    };
-    // What the rest of the line closes counts as closed.
-    for closer in context.line_suffix().trim().chars() {
-        match open.last() {
-            Some(last) if *last == closer => {
-                open.pop();
-            }
-            _ => break,
-        }
-    }
-    let whole_file = context.prefix_start == 0;
-    match open_brackets(text, open) {
-        Err(at) if whole_file => at,
-        _ => text.len(),
+    let punctuation = |char: char| char.is_whitespace() || ")]}>,;:.".contains(char);
+    match kept.chars().all(punctuation) {
+        true => 0,
+        false => kept.len(),
     }
 }
 
-fn without_trailing_whitespace(text: &str, _: &Context) -> usize {
+fn without_trailing_whitespace(text: &str, _: &Context, _: &Closers) -> usize {
     text.trim_end().len()
 }
 
 /// A closing bracket is quicker to type than to read, and editors add it by themselves.
-fn more_than_closers(text: &str, context: &Context) -> usize {
+fn more_than_closers(text: &str, context: &Context, _: &Closers) -> usize {
     let line = matches!(context.scope, Scope::Line | Scope::FreshLine);
     match only_closes(text) && line && text.trim().len() < 2 {
         true => 0,
@@ -222,7 +203,7 @@ mod tests {
             file_name: "a".to_owned(),
             prefix: prefix.to_owned(),
             prefix_start: 0,
-            carriage_returns: Vec::new(),
+            dropped: Vec::new(),
             suffix: suffix.to_owned(),
             scope,
         }
@@ -230,13 +211,26 @@ mod tests {
 
     const BLOCK: Scope = Scope::Block { indent: 0 };
 
+    fn closers(context: &Context, language_id: &str) -> Closers {
+        let whole = context.prefix_start == 0;
+        Closers::between(&context.prefix, whole, &context.suffix, language_id)
+    }
+
+    fn kept(text: &str, context: &Context, language_id: &str) -> Result<String, &'static str> {
+        filtered(text.to_owned(), context, &closers(context, language_id))
+    }
+
     fn check(around: &str, text: &str, expected: Result<&str, &str>) {
+        check_in("rust", around, text, expected);
+    }
+
+    fn check_in(language_id: &str, around: &str, text: &str, expected: Result<&str, &str>) {
         let scope = if text.trim_end().contains('\n') {
             BLOCK
         } else {
             Scope::Line
         };
-        let kept = filtered(text.to_owned(), &context(around, scope));
+        let kept = kept(text, &context(around, scope), language_id);
         assert_eq!(
             kept.as_deref().map_err(|rule| *rule),
             expected,
@@ -290,12 +284,9 @@ mod tests {
             Ok("first()\nthird()"),
         );
         let below = context("total += 1\n$0", Scope::FreshLine);
-        assert_eq!(
-            filtered("\ntotal += 1".to_owned(), &below),
-            rule.map(str::to_owned)
-        );
-        let new = "\ntotal += 2".to_owned();
-        assert_eq!(filtered(new.clone(), &below), Ok(new));
+        assert_eq!(kept("\ntotal += 1", &below, ""), rule.map(str::to_owned));
+        let new = "\ntotal += 2";
+        assert_eq!(kept(new, &below, ""), Ok(new.to_owned()));
     }
 
     #[test]
@@ -305,7 +296,7 @@ mod tests {
         check("print($0)", "f(x))", Ok("f(x)"));
         check("print($0, end)", "x, end)", Ok("x"));
         check("a[$0];", "0];", Ok("0"));
-        check("print($0)", ")", Err("it closes what is not open"));
+        check("print($0)", ")", Err("it repeats the rest of the line"));
         check("say $0over", "it over\n", Ok("it"));
         check(
             "say $0over",
@@ -315,9 +306,39 @@ mod tests {
     }
 
     #[test]
+    fn what_the_line_closes_is_not_closed_again() {
+        let rule = Err("it closes what is not open, or closed already");
+        check_in(
+            "javascript",
+            "log(\"hello $0\")",
+            "world\", name);",
+            Ok("world"),
+        );
+        check_in("javascript", "log(\"hello $0\")", "\", name);", rule);
+        check_in("javascript", "log(\"hello $0\")", ".\", name);", rule);
+        check_in("rust", "    s.starts_with(b\"$0\")", "# \")", Ok("#"));
+        check_in("rust", "fn f() {$0}", "\n    g();\n}", Ok("\n    g();\n"));
+    }
+
+    #[test]
+    fn nothing_is_opened_in_a_closed_bracket_and_left_open() {
+        let rule = Err("it closes what is not open, or closed already");
+        check_in("json", "{$0}", "{{{{{{{{{{{{{{{{{{", rule);
+        let nested = "\n  \"a\": {\n    \"b\": {\n      \"c\": {";
+        check_in("json", "{$0}", nested, rule);
+        let more = format!("\n  \"x\": 1,{nested}");
+        check_in("json", "{$0}", &more, Ok("\n  \"x\": 1,"));
+        check_in("python", "f($0)", "a, b=[c", Ok("a, b"));
+    }
+
+    #[test]
     fn nothing_closes_that_is_not_open() {
         check("x = f(a$0", ", b))", Ok(", b)"));
-        check("x = a$0", ")", Err("it closes what is not open"));
+        check(
+            "x = a$0",
+            ")",
+            Err("it closes what is not open, or closed already"),
+        );
         check("x = {\"(\": a$0", ", b: ')'}", Ok(", b: ')'}"));
         check("fn f<'a>(x: &'a str$0", ") {", Ok(") {"));
     }
@@ -326,7 +347,7 @@ mod tests {
     fn a_window_that_begins_inside_the_file_allows_any_closer() {
         let mut context = context("a$0", Scope::Line);
         context.prefix_start = 1024;
-        assert_eq!(filtered(") b".to_owned(), &context), Ok(") b".to_owned()));
+        assert_eq!(kept(") b", &context, "rust"), Ok(") b".to_owned()));
     }
 
     #[test]
@@ -349,7 +370,7 @@ mod tests {
             block in any::<bool>(),
         ) {
             let context = context(&around, if block { BLOCK } else { Scope::Line });
-            if let Ok(kept) = filtered(text.clone(), &context) {
+            if let Ok(kept) = kept(&text, &context, "rust") {
                 prop_assert!(text.starts_with(&kept) && !kept.trim().is_empty());
             }
         }

@@ -12,6 +12,12 @@ const PREFIX_BYTES: usize = 8192;
 /// The most text after the cursor that is looked at, in bytes.
 const SUFFIX_BYTES: usize = 4096;
 
+/// Of blank lines in a row, the model sees this many: thousands of them would hide what comes before.
+const BLANK_LINES: usize = 8;
+
+/// At most this many dropped bytes are made up for by more text before the cursor.
+const MOST_DROPPED: usize = 64 << 10;
+
 /// The window's left edge is a multiple of this, so that it stays put while the user types.
 const WINDOW_STEP: usize = 1024;
 
@@ -37,9 +43,10 @@ pub struct Context {
     pub prefix: String,
     /// Where `prefix` begins in the document, in bytes.
     pub prefix_start: usize,
-    /// Where the document has a `\r` that `prefix` lacks: offsets into `prefix`, ascending. They
-    /// turn an offset into `prefix` into one into the document.
-    pub carriage_returns: Vec<usize>,
+    /// Where the document has a byte that `prefix` lacks, a `\r` or one of many blank lines: offsets
+    /// into `prefix`, ascending, one for each byte. They turn an offset into `prefix` into one into
+    /// the document.
+    pub dropped: Vec<usize>,
     /// The text after the cursor, or its beginning.
     pub suffix: String,
     /// How much to write.
@@ -77,17 +84,15 @@ impl Context {
         language_id: &str,
         trigger: Trigger,
     ) -> Result<Self, NothingToAsk> {
-        let start = offset.saturating_sub(PREFIX_BYTES);
-        let start = char_boundary(rope, start.next_multiple_of(WINDOW_STEP));
+        let (start, prefix, dropped) = prefix(rope, offset);
         let end = (offset + SUFFIX_BYTES).min(rope.len_bytes());
         let end = char_boundary(rope, end);
-        let (prefix, carriage_returns) = line_feeds(rope.byte_slice(start..offset).into());
-        let (suffix, _) = line_feeds(rope.byte_slice(offset..end).into());
+        let (suffix, _) = plain(&Cow::from(rope.byte_slice(offset..end)));
         let mut context = Self {
             file_name: file_name.to_owned(),
             prefix,
             prefix_start: start,
-            carriage_returns,
+            dropped,
             suffix,
             scope: Scope::Line,
         };
@@ -164,6 +169,22 @@ impl Context {
     }
 }
 
+/// The window before `offset`: where it begins, its text, and the places where a byte was dropped.
+/// It reaches further back where many blank lines were dropped.
+fn prefix(rope: &Rope, offset: usize) -> (usize, String, Vec<usize>) {
+    let mut lost = 0;
+    loop {
+        let start = offset.saturating_sub(PREFIX_BYTES + lost);
+        let start = char_boundary(rope, start.next_multiple_of(WINDOW_STEP));
+        let (text, dropped) = plain(&Cow::from(rope.byte_slice(start..offset)));
+        let more = dropped.len().min(MOST_DROPPED);
+        if more < lost + WINDOW_STEP {
+            return (start, text, dropped);
+        }
+        lost = more;
+    }
+}
+
 fn opens_block(line: &str, language_id: &str) -> bool {
     let line = line.trim();
     if line.ends_with(['{', '(', '[']) || line.ends_with("=>") {
@@ -185,25 +206,34 @@ fn indentation(line: &str) -> usize {
     line.chars().take_while(|char| char.is_whitespace()).count()
 }
 
-/// The text with `\n` for line ends, and the places where a `\r` before one was removed.
-fn line_feeds(text: Cow<'_, str>) -> (String, Vec<usize>) {
-    if !text.contains('\r') {
-        return (text.into_owned(), Vec::new());
-    }
-    let mut lines = String::with_capacity(text.len());
-    let mut removed = Vec::new();
-    for (number, piece) in text.split("\r\n").enumerate() {
-        if number > 0 {
-            removed.push(lines.len());
-            lines.push('\n');
+/// The text with `\n` for line ends and without the later ones of many blank lines, and the places
+/// where a byte was dropped.
+fn plain(text: &str) -> (String, Vec<usize>) {
+    let mut plain = String::with_capacity(text.len());
+    let mut dropped = Vec::new();
+    let mut blank = 0;
+    let mut rest = text;
+    while let Some(end) = rest.find(['\n', '\r']) {
+        let (line, after) = rest.split_at(end);
+        let line_end = 1 + usize::from(after.starts_with("\r\n"));
+        rest = &after[line_end..];
+        blank = match line.trim().is_empty() {
+            true => blank + 1,
+            false => 0,
+        };
+        let lost = if blank > BLANK_LINES {
+            end + line_end
+        } else {
+            plain.push_str(line);
+            line_end - 1
+        };
+        dropped.extend(std::iter::repeat_n(plain.len(), lost));
+        if blank <= BLANK_LINES {
+            plain.push('\n');
         }
-        lines.extend(
-            piece
-                .chars()
-                .map(|char| if char == '\r' { '\n' } else { char }),
-        );
     }
-    (lines, removed)
+    plain.push_str(rest);
+    (plain, dropped)
 }
 
 /// The boundary of a character at or before `offset`.
@@ -304,7 +334,7 @@ mod tests {
             ("a\nb\nc", "\nd\n")
         );
         assert_eq!((context.line_prefix(), context.line_suffix()), ("c", ""));
-        assert_eq!(context.carriage_returns, [1]);
+        assert_eq!(context.dropped, [1]);
     }
 
     #[test]
@@ -322,6 +352,27 @@ mod tests {
         }
         starts.dedup();
         assert_eq!(starts.len(), 3, "{starts:?}");
+    }
+
+    #[test]
+    fn many_blank_lines_do_not_hide_what_is_before_them() {
+        for (blank, length) in [("\n", 1), ("    \n", 5), ("\r\n", 2)] {
+            let head = "def total(prices):\n";
+            let text = format!("{head}{}    ret", blank.repeat(10_000));
+            let rope = Rope::from_str(&text);
+            let context = Context::at(&rope, text.len(), "a", "python", Trigger::Automatic);
+            let context = context.unwrap();
+            assert!(context.prefix.starts_with(head), "{:?}", context.prefix);
+            assert!(context.prefix.ends_with("\n    ret"));
+            assert!(context.prefix.len() < 100);
+            let length = 10_000 * length + head.len() + "    ret".len();
+            assert_eq!(context.prefix.len() + context.dropped.len(), length);
+        }
+        let context = at("a\n\n\n\n$0", "", Trigger::Automatic).unwrap();
+        assert_eq!(
+            (&*context.prefix, context.dropped),
+            ("a\n\n\n\n", Vec::new())
+        );
     }
 
     #[test]

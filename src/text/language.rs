@@ -117,20 +117,23 @@ pub fn id_of_file(path: &Path) -> &str {
     }
 }
 
-/// What begins a line comment in the language with this identifier in LSP; `None` if the language is
-/// not known or has no line comments.
+/// What begins a line comment in the language that editors call `id`; empty if that is not known.
 #[must_use]
-pub fn line_comment_of_id(id: &str) -> Option<&'static str> {
-    let row = TABLE.iter().find(|row| row.id == id)?;
-    Some(row.line_comment).filter(|comment| !comment.is_empty())
+pub fn line_comment(id: &str) -> &'static str {
+    row_of_id(id).map_or("", |row| row.line_comment)
 }
 
-/// The usual extension, without the dot, of files in the language with this identifier in LSP; `None`
-/// if it is not known.
+/// The usual extension, without the dot, of files in the language that editors call `id`; `None` if
+/// it is not known.
 #[must_use]
-pub fn extension_of_id(id: &str) -> Option<&'static str> {
-    let row = TABLE.iter().find(|row| row.id == id)?;
-    Some(row.extensions[0])
+pub fn extension(id: &str) -> Option<&'static str> {
+    row_of_id(id).map(|row| row.extensions[0])
+}
+
+fn row_of_id(id: &str) -> Option<&'static Row> {
+    TABLE
+        .iter()
+        .find(|row| row.id == id || row.aliases.contains(&id))
 }
 
 /// Whether a file holds source code, by its extension: not data, not settings, not prose.
@@ -345,13 +348,13 @@ mod tests {
     #[test]
     fn a_language_that_only_editors_know_has_comments_and_an_extension() {
         for (id, comment, extension) in [
-            ("python", Some("#"), Some("py")),
-            ("julia", Some("#"), Some("jl")),
-            ("html", None, Some("html")),
-            ("markdown", None, None),
+            ("python", "#", Some("py")),
+            ("julia", "#", Some("jl")),
+            ("html", "", Some("html")),
+            ("plaintext", "", None),
         ] {
-            assert_eq!(line_comment_of_id(id), comment, "{id}");
-            assert_eq!(extension_of_id(id), extension, "{id}");
+            assert_eq!(line_comment(id), comment, "{id}");
+            assert_eq!(super::extension(id), extension, "{id}");
         }
     }
 

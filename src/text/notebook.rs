@@ -174,10 +174,10 @@ impl Snapshot {
             return alone;
         };
         let is_alone = !others.is_code || is_foreign(&self.rope);
-        let comment = language::line_comment_of_id(&self.language_id).filter(|_| !is_alone);
-        let Some(comment) = comment else {
+        let comment = language::line_comment(&self.language_id);
+        if is_alone || comment.is_empty() {
             return alone;
-        };
+        }
         let mut rope = Rope::new();
         for cell in &others.before {
             let shown = cell.shown(&self.language_id, comment);
@@ -208,7 +208,7 @@ impl Snapshot {
     pub fn shown_name(&self) -> String {
         match self.others {
             Some(_) => {
-                let extension = language::extension_of_id(&self.language_id).unwrap_or_default();
+                let extension = language::extension(&self.language_id).unwrap_or_default();
                 document::file_name(&self.path.with_extension(extension))
             }
             None => self.file_name(),

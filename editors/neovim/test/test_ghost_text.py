@@ -197,7 +197,11 @@ def test_a_macro_repeats_what_was_typed(editor):
     until(lambda: [line.lstrip() for line in editor.nvim.current.buffer[-2:]] == ["x\ty", "x\ty"])
 
 
-def test_the_menu_has_the_completion_too(editor):
+MENU = "vim.lsp.config('interline', { settings = { interline = { completionMenu = true } } })\n"
+
+
+def test_the_menu_has_the_completion_too(start):
+    editor = start(MENU)
     path = editor.open(AREA)
     until(editor.idle)
     editor.nvim.command("set completeopt=menuone,noinsert")
@@ -214,7 +218,8 @@ def test_the_menu_has_the_completion_too(editor):
     assert path.read_text() == editor.server_text() == AREA.replace("$0", items[0]["word"])
 
 
-def test_ghost_text_returns_when_the_menu_is_closed(editor):
+def test_ghost_text_returns_when_the_menu_is_closed(start):
+    editor = start(MENU)
     editor.open(AREA)
     ghost = editor.see_ghost()
     editor.nvim.command("set completeopt=menuone,noinsert")
@@ -224,13 +229,26 @@ def test_ghost_text_returns_when_the_menu_is_closed(editor):
     until(lambda: editor.ghost() == ghost)
 
 
+AUTOMATIC_MENU = """
+    vim.api.nvim_create_autocmd('LspAttach', { callback = function(event)
+      vim.lsp.completion.enable(true, event.data.client_id, event.buf, { autotrigger = true })
+    end })
+    vim.opt.completeopt = { 'menu', 'menuone', 'noinsert' }
+"""
+
+
+def test_the_menu_does_not_hide_ghost_text(start):
+    editor = start(AUTOMATIC_MENU)
+    editor.open(CLASS + "    def area(self):\n        return self$0\n")
+    # The dot opens the menu.
+    editor.keys(".")
+    editor.see_typed("self.")
+    assert editor.see_ghost()
+    assert not editor.nvim.funcs.pumvisible()
+
+
 def test_automatic_completion_in_the_menu(start):
-    editor = start("""
-        vim.api.nvim_create_autocmd('LspAttach', { callback = function(event)
-          vim.lsp.completion.enable(true, event.data.client_id, event.buf)
-        end })
-        vim.opt.completeopt = { 'menuone', 'noinsert' }
-    """)
+    editor = start(MENU + AUTOMATIC_MENU)
     editor.open(CLASS + "    def area(self):\n        return self.wi$0\n")
     until(editor.idle)
     editor.lua("vim.lsp.completion.get()")
