@@ -106,6 +106,7 @@ fn texts(count: usize, scope: Scope, end: &[u32]) -> Texts {
         end: end.to_vec(),
         scope,
         suffix: String::new(),
+        closed: Vec::new(),
         limits: Limits {
             prompt: None,
             tokens: WRITTEN,

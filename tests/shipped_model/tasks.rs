@@ -296,6 +296,7 @@ fn the_same_seeds_draw_the_same_texts() {
         end: model.fim.end.clone(),
         scope: Scope::Line,
         suffix: String::new(),
+        closed: Vec::new(),
         limits: Limits {
             prompt: None,
             tokens: 8,
@@ -335,6 +336,7 @@ fn a_text_in_place_is_the_text_in_a_copy() {
         end: model.fim.end.clone(),
         scope: Scope::Text,
         suffix: String::new(),
+        closed: Vec::new(),
         limits: Limits {
             prompt: None,
             tokens: 24,

@@ -1,6 +1,6 @@
 //! Reads a text for what is open at its end.
 
-use super::rules::{Angle, Escape, Quote, Raw, Rules, Tick};
+use super::rules::{Angle, Escape, Quote, REGEX, Raw, Rules, Tick};
 
 /// Something that is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ enum Open {
 
 /// Pairs of brackets in prose.
 const PAIRS: [(&str, char); 4] = [("(", ')'), ("[", ']'), ("{", '}'), ("<", '>')];
+
+/// How many things may be open at once.
+const DEEPEST: usize = 256;
 
 /// The state of reading a text.
 #[derive(Clone, Debug)]
@@ -114,6 +117,14 @@ impl Lexer {
         }
     }
 
+    /// Opens something, unless so much is open that nobody wrote it by hand.
+    fn push(&mut self, open: Open) {
+        match self.open.len() < DEEPEST {
+            true => self.open.push(open),
+            false => self.mismatches += 1,
+        }
+    }
+
     /// How many things are open.
     pub(super) fn depth(&self) -> usize {
         self.open.len()
@@ -169,12 +180,12 @@ impl Lexer {
             },
             None if self.rules.prose => match self.begins_tag(rest) {
                 true => {
-                    self.open.push(Open::Tag);
+                    self.push(Open::Tag);
                     next
                 }
                 false => match self.rules.block_comment {
                     Some((open, close)) if rest.starts_with(open) => {
-                        self.open.push(Open::Comment(Some(close)));
+                        self.push(Open::Comment(Some(close)));
                         at + open.len()
                     }
                     _ if char == '\\' && self.rules.angle != Angle::Tags => {
@@ -212,11 +223,11 @@ impl Lexer {
             && rest.starts_with(open)
             && !in_tag
         {
-            self.open.push(Open::Comment(Some(close)));
+            self.push(Open::Comment(Some(close)));
             return at + open.len();
         }
         if !in_tag && self.begins_line_comment(before, rest) {
-            self.open.push(Open::Comment(None));
+            self.push(Open::Comment(None));
             return at + rules.line_comment.len();
         }
         if let Some(next) = self.open_string(before, rest) {
@@ -225,26 +236,19 @@ impl Lexer {
         match char {
             '\'' if rules.tick == Tick::Character => return self.read_tick(text, at),
             '/' if rules.regex && expects_value(before) => {
-                self.open.push(Open::String {
-                    close: "/".to_owned(),
-                    quote: Quote {
-                        open: "/",
-                        close: "/",
-                        escape: Escape::With('\\'),
-                        multiline: false,
-                        holes: &[],
-                        hole_prefix: "",
-                    },
+                self.push(Open::String {
+                    close: REGEX.close.to_owned(),
+                    quote: REGEX,
                     plain: false,
                 });
             }
-            '(' => self.open.push(Open::Bracket(')')),
-            '[' => self.open.push(Open::Bracket(']')),
-            '{' => self.open.push(Open::Bracket('}')),
+            '(' => self.push(Open::Bracket(')')),
+            '[' => self.push(Open::Bracket(']')),
+            '{' => self.push(Open::Bracket('}')),
             ')' | ']' | '}' => self.close_bracket(char),
             '<' if rules.angle == Angle::Generics => {
                 if let Some(sure) = begins_generics(before, &rest[1..]) {
-                    self.open.push(Open::Generics(sure));
+                    self.push(Open::Generics(sure));
                 }
             }
             '>' if in_tag => self.close_frame(),
@@ -308,9 +312,11 @@ impl Lexer {
             && letters.ends_with(|char: char| char.is_alphanumeric() || char == '_')
             && !(letters.len() <= 2 && letters.chars().all(|char| rules.prefixes.contains(char)))
         {
-            // Nor is it right in code, except between digits.
+            // Nor is it right in code, except between the digits of C++.
             let is_digit = |char: char| char.is_ascii_hexdigit();
-            let separates = letters.ends_with(is_digit) && rest[1..].starts_with(is_digit);
+            let separates = rules.raw == Raw::Parentheses
+                && letters.ends_with(is_digit)
+                && rest[1..].starts_with(is_digit);
             self.strays += usize::from(!separates);
             return Some(before.len() + 1);
         }
@@ -345,7 +351,7 @@ impl Lexer {
         if letters.contains('@') && quote.open == "\"" {
             quote.escape = Escape::Doubled;
         }
-        self.open.push(Open::String {
+        self.push(Open::String {
             close,
             quote,
             plain: true,
@@ -410,7 +416,7 @@ impl Lexer {
                     return both;
                 }
                 let (open, hole_close) = (open.len(), *hole_close);
-                self.open.push(Open::Bracket(hole_close));
+                self.push(Open::Bracket(hole_close));
                 return at + open;
             }
         }
@@ -451,10 +457,8 @@ impl Lexer {
         };
         let next = at + char.len_utf8();
         let (_, base) = self.frame();
-        let find = |open: &[Open], mark: &str| {
-            let found = open[base..]
-                .iter()
-                .rposition(|it| *it == Open::Mark(find_mark(mark)));
+        let find = |open: &[Open], mark: &'static str| {
+            let found = open[base..].iter().rposition(|it| *it == Open::Mark(mark));
             found.map(|found| base + found)
         };
         let is_word = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
@@ -462,7 +466,7 @@ impl Lexer {
             if rest.starts_with(opener) {
                 let tag = |char: char| char.is_alphanumeric() || "/!>".contains(char);
                 if char != '<' || rest[1..].starts_with(tag) {
-                    self.open.push(Open::Mark(opener));
+                    self.push(Open::Mark(opener));
                 }
                 return next;
             }
@@ -518,7 +522,7 @@ impl Lexer {
         let is_blank = |char: Option<char>| char.is_none_or(char::is_whitespace);
         if opens {
             self.note_opening(at);
-            self.open.push(Open::Mark(mark));
+            self.push(Open::Mark(mark));
         } else if !is_blank(last) && !is_word(after) && *mark != "'" {
             // It closes what is not open.
             self.strays += 1;
@@ -579,14 +583,6 @@ impl Lexer {
             self.open.pop();
         }
     }
-}
-
-/// The mark with a lifetime of its own.
-fn find_mark(mark: &str) -> &'static str {
-    const MARKS: [&str; 13] = [
-        "(", "[", "{", "<", "**", "*", "__", "_", "~~", "`", "$", "\"", "'",
-    ];
-    MARKS.into_iter().find(|known| *known == mark).unwrap_or("")
 }
 
 fn last_word(text: &str) -> &str {

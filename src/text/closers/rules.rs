@@ -130,6 +130,9 @@ impl Quote {
     }
 }
 
+/// A regular expression.
+pub(super) const REGEX: Quote = quote("/");
+
 const DOUBLE: Quote = quote("\"");
 const SINGLE: Quote = quote("'");
 const DOUBLE3: Quote = long("\"\"\"");
@@ -317,6 +320,7 @@ impl Rules {
             },
             "sql" | "plsql" | "pgsql" | "ada" | "vb" => Self {
                 block_comment: (id.ends_with("sql")).then_some(("/*", "*/")),
+                prefixes: "nNeExXbB",
                 quotes: match id {
                     "vb" => const { &[doubled("\"")] },
                     _ => const { &[doubled("'"), doubled("\"")] },
