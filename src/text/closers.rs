@@ -102,7 +102,7 @@ impl Closers {
         let ends = ends.map(|(at, char)| (at, Some(char)));
         std::iter::once((text.len(), None))
             .chain(ends)
-            .map(|(end, next)| self.without_blanks(text, end, next))
+            .map(|(end, next)| self.without_blanks(text, self.before_closer(text, end), next))
             .find(|keep| self.allows(&text[..*keep]))
             .unwrap_or_default()
     }
@@ -115,6 +115,20 @@ impl Closers {
             true => !self.is_known || end.mismatches <= self.unchanged.mismatches,
             false => end.is_as_good_as(&self.unchanged),
         }
+    }
+
+    /// Where the closing quotes begin that `end` is inside of: `*/` is not cut in the middle.
+    fn before_closer(&self, text: &str, end: usize) -> usize {
+        let (before, after) = text.split_at(end);
+        let split = self.closed.iter().find_map(|closer| {
+            let mut lengths = 1..closer.len();
+            lengths.find(|length| {
+                let parts = closer.split_at_checked(*length);
+                parts
+                    .is_some_and(|(start, rest)| before.ends_with(start) && after.starts_with(rest))
+            })
+        });
+        end - split.unwrap_or_default()
     }
 
     /// `text[..end]` without blanks at its end. A closing bracket on a line of its own stays there.

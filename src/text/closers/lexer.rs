@@ -226,6 +226,14 @@ impl Lexer {
             self.push(Open::Comment(Some(close)));
             return at + open.len();
         }
+        if let Some((_, close)) = rules.block_comment
+            && rest.starts_with(close)
+            && at >= self.rest
+        {
+            // The rest of the line ends a comment that has ended.
+            self.strays += 1;
+            return at + close.len();
+        }
         if !in_tag && self.begins_line_comment(before, rest) {
             self.push(Open::Comment(None));
             return at + rules.line_comment.len();
@@ -511,13 +519,12 @@ impl Lexer {
             return end;
         }
         let opens = match *mark {
-            "\"" | "`" | "**" | "~~" => true,
             "'" | "_" | "__" => !is_word(last),
             // A bullet, or a product.
-            "*" => after.is_some_and(|char| !char.is_whitespace()),
+            "*" => after.is_none_or(|char| !char.is_whitespace()),
             // A price.
-            "$" => after.is_some_and(|char| !char.is_whitespace() && !char.is_ascii_digit()),
-            _ => false,
+            "$" => after.is_none_or(|char| !char.is_whitespace() && !char.is_ascii_digit()),
+            _ => true,
         };
         let is_blank = |char: Option<char>| char.is_none_or(char::is_whitespace);
         if opens {
@@ -608,7 +615,8 @@ fn begins_generics(before: &str, after: &str) -> Option<bool> {
         return None;
     }
     let word = last_word(before);
-    if before.ends_with("::") || before.ends_with("template ") || word == "template" {
+    let directive = last_word(before.trim_end());
+    if before.ends_with("::") || matches!(directive, "template" | "include" | "import") {
         return Some(true);
     }
     let first = word.chars().next()?;

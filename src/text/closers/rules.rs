@@ -181,7 +181,9 @@ const JAVASCRIPT: Rules = Rules {
 const MARKDOWN: Rules = Rules {
     block_comment: Some(("<!--", "-->")),
     prose: true,
-    marks: &["**", "*", "__", "_", "~~", "`", "$", "\"", "'"],
+    marks: &[
+        "**", "*", "__", "_", "~~", "```", "``", "`", "$$", "$", "\"", "'",
+    ],
     ..BASE
 };
 
@@ -238,8 +240,13 @@ impl Rules {
                 raw: Raw::Parentheses,
                 ..C
             },
-            "c" | "objective-c" | "hlsl" | "wgsl" | "glsl" | "solidity" | "proto3" | "proto"
-            | "zig" | "css" | "scss" | "less" | "sass" | "d" | "php" => C,
+            // As in `#include <$0>`.
+            "c" | "objective-c" => Self {
+                angle: Angle::Generics,
+                ..C
+            },
+            "hlsl" | "wgsl" | "glsl" | "solidity" | "proto3" | "proto" | "zig" | "css" | "scss"
+            | "less" | "sass" | "d" | "php" => C,
             "java" => JAVA,
             "groovy" => Self {
                 quotes: const { &[DOUBLE3.with(DOLLAR), SINGLE3, DOUBLE.with(DOLLAR), SINGLE] },

@@ -164,6 +164,9 @@ fn type_arguments_are_not_closed_again() {
         "Map<String, Integer>> a;",
         "Map<String, Integer>",
     );
+    check("c", "#include <$0>", "stdio.h>", "stdio.h");
+    check("cpp", "#include <$0>", "vector>", "vector");
+    check_whole("c", "if ($0) {", "a < b && c->d > e");
     check_whole("rust", "if ($0) {", "a > b && c < d");
     check_whole("javascript", "xs.map($0)", "x => x + 1");
 }
@@ -185,6 +188,11 @@ fn marks_in_prose_are_not_closed_again() {
         "the guide",
     );
     check("markdown", "_$0_", "so_ it", "so");
+    check("markdown", "***$0***", "so*** it", "so");
+    check("markdown", "``$0``", "a `b` c`` d", "a `b` c");
+    check("markdown", "$$$0$$", "a + b$$", "a + b");
+    check("markdown", "*$0*", "so*", "so");
+    check("markdown", "See <$0>.", "https://a.b> now", "https://a.b");
     check_whole("markdown", "(it's $0)", "what you don't know");
     check("latex", "where $$0$ is", "a^2$ is", "a^2");
     check("html", "<p class=\"$0\">text</p>", "note\">Hello", "note");
@@ -196,6 +204,8 @@ fn brackets_in_strings_and_comments_count() {
     check("python", "print(\"a ($0)\")", "b) c\")", "b");
     check("rust", "// see [$0]", "`Vec`] for more", "`Vec`");
     check("c", "/* see ($0) */", "below) */", "below");
+    check("c", "/* see $0 */", "below */ int a;", "below");
+    check("html", "<!-- $0 -->", "see --> <p>", "see");
     check_whole("python", "# it isn't $0 (so)", "what you'd think");
     check("python", "x = '<a href=\"$0\">'", "b\">c</a>'", "b");
 }
