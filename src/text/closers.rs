@@ -134,6 +134,11 @@ impl Closers {
     /// `text[..end]` without blanks at its end. A closing bracket on a line of its own stays there.
     fn without_blanks(&self, text: &str, end: usize, next: Option<char>) -> usize {
         let kept = text[..end].trim_end();
+        let backslashes = kept.len() - kept.trim_end_matches('\\').len();
+        if next.is_some() && backslashes % 2 == 1 {
+            // It escaped what is cut, and would escape what follows.
+            return kept[..kept.len() - 1].trim_end().len();
+        }
         let blanks = &text[kept.len()..end];
         let is_bracket = |char| matches!(char, ')' | ']' | '}');
         let own_line = next.is_some_and(is_bracket) && blanks.contains('\n');

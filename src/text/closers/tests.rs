@@ -113,6 +113,7 @@ fn a_hole_in_a_string_is_not_closed_again() {
     check("ruby", "puts \"a #{$0}\"", "name}\"", "name");
     check("kotlin", "println(\"a ${$0}\")", "name}\")", "name");
     check("swift", "print(\"a \\($0)\")", "name)\")", "name");
+    check("swift", "print(\"a \\($0)\")", "name\\)\")", "name");
     check("csharp", "Log($\"a {$0}\");", "name}\");", "name");
     check("shellscript", "echo \"$($0)\"", "date)\"", "date");
     check_whole("python", "print(\"{$0}\")", "} {");
