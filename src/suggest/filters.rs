@@ -318,6 +318,7 @@ mod tests {
         check_in("javascript", "log(\"hello $0\")", ".\", name);", rule);
         check_in("rust", "    s.starts_with(b\"$0\")", "# \")", Ok("#"));
         check_in("rust", "fn f() {$0}", "\n    g();\n}", Ok("\n    g();\n"));
+        check_in("swift", "print(\"a \\($0)\")", "name\\)", Ok("name"));
     }
 
     #[test]

@@ -135,8 +135,9 @@ impl Closers {
     fn without_blanks(&self, text: &str, end: usize, next: Option<char>) -> usize {
         let kept = text[..end].trim_end();
         let backslashes = kept.len() - kept.trim_end_matches('\\').len();
-        if next.is_some() && backslashes % 2 == 1 {
-            // It escaped what is cut, and would escape what follows.
+        let goes_on = next.is_some() || !self.rest.is_empty();
+        if goes_on && backslashes % 2 == 1 {
+            // It would escape what follows.
             return kept[..kept.len() - 1].trim_end().len();
         }
         let blanks = &text[kept.len()..end];
