@@ -126,7 +126,7 @@ pub fn line_comment(id: &str) -> &'static str {
 /// The usual extension, without the dot, of files in the language that editors call `id`; `None` if
 /// it is not known.
 #[must_use]
-pub fn extension(id: &str) -> Option<&'static str> {
+pub fn usual_extension(id: &str) -> Option<&'static str> {
     row_of_id(id).map(|row| row.extensions[0])
 }
 
@@ -354,7 +354,7 @@ mod tests {
             ("plaintext", "", None),
         ] {
             assert_eq!(line_comment(id), comment, "{id}");
-            assert_eq!(super::extension(id), extension, "{id}");
+            assert_eq!(usual_extension(id), extension, "{id}");
         }
     }
 

@@ -208,7 +208,7 @@ impl Snapshot {
     pub fn shown_name(&self) -> String {
         match self.others {
             Some(_) => {
-                let extension = language::extension(&self.language_id).unwrap_or_default();
+                let extension = language::usual_extension(&self.language_id).unwrap_or_default();
                 document::file_name(&self.path.with_extension(extension))
             }
             None => self.file_name(),
