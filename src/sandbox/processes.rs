@@ -25,8 +25,9 @@ pub(super) fn can_be_listed() -> bool {
 }
 
 /// What the program in the sandbox of `bwrap` uses. It stops counting above `limit` processes: a
-/// program that starts them faster than they can be counted would keep it busy forever.
-pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
+/// program that starts them faster than they can be counted would keep it busy forever. `is_over`
+/// ends it earlier.
+pub(super) fn usage(bwrap: Pid, limit: usize, is_over: impl Fn() -> bool) -> Usage {
     let mut usage = Usage::default();
     let mut waiting: Vec<Pid> = children(bwrap).into_iter().flat_map(children).collect();
     let mut counted = Vec::new();
@@ -52,6 +53,9 @@ pub(super) fn usage(bwrap: Pid, limit: usize) -> Usage {
     // Only now: reading the mappings of processes that fork waits for their forks, and meanwhile there
     // would be thousands more.
     for process in counted {
+        if is_over() {
+            break;
+        }
         usage.memory = usage.memory.saturating_add(mappings(process));
     }
     usage

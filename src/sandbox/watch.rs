@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub(super) fn watch(
         return Err(io::Error::other("a standard stream of bwrap is not a pipe"));
     };
     let left = &AtomicUsize::new(limits.output);
+    let started = &AtomicBool::new(false);
     let mut sandbox = Sandbox {
         bwrap: pid,
         bound,
@@ -60,9 +61,10 @@ pub(super) fn watch(
         // A program need not read what it is given.
         spawn(scope, move || input.write_all(stdin).is_ok())?;
         let full = events.clone();
-        let stdout = spawn(scope, move || read(stdout, left, &full))?;
+        let start = || started.store(true, Ordering::Relaxed);
+        let stdout = spawn(scope, move || read(stdout, left, &full, start))?;
         let full = events.clone();
-        let stderr = spawn(scope, move || read(stderr, left, &full))?;
+        let stderr = spawn(scope, move || read(stderr, left, &full, || ()))?;
         spawn(scope, move || {
             // `NOWAIT` keeps its number in use, so that no signal goes to another process.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -83,8 +85,8 @@ pub(super) fn watch(
                 break;
             }
             if stopped.is_none() {
-                let ready = left.load(Ordering::Relaxed) < limits.output;
-                stopped = sandbox.over(limits, begun, ready, &cancelled)?;
+                let has_started = started.load(Ordering::Relaxed);
+                stopped = sandbox.over(limits, begun, has_started, &cancelled)?;
             }
             // Again and again, since the first process may not be there yet.
             if stopped.is_some() {
@@ -139,25 +141,24 @@ struct Sandbox<'a> {
 }
 
 impl Sandbox<'_> {
-    /// The limit that is reached, if any. `ready` is whether the program has started.
+    /// The limit that is reached, if any.
     fn over(
         &mut self,
         limits: &Limits,
         begun: Instant,
-        ready: bool,
+        has_started: bool,
         cancelled: impl Fn() -> bool,
     ) -> io::Result<Option<Ending>> {
         if cancelled() {
             return Ok(Some(Ending::Cancelled));
         }
-        if self.is_bound_exceeded()? {
+        let is_late = || begun.elapsed() >= limits.time;
+        let is_over = || is_late() || self.is_bound_exceeded().unwrap_or(true);
+        let usage = processes::usage(self.bwrap, limits.processes, is_over);
+        if usage.processes > limits.processes || self.is_bound_exceeded()? {
             return Ok(Some(Ending::Processes));
         }
-        let usage = processes::usage(self.bwrap, limits.processes);
-        if usage.processes > limits.processes {
-            return Ok(Some(Ending::Processes));
-        }
-        if ready && self.memory.is_none() {
+        if has_started && self.memory.is_none() {
             self.memory = KernelMemory::open(self.bwrap, self.folders)?;
         }
         let kernel = match &mut self.memory {
@@ -169,7 +170,7 @@ impl Sandbox<'_> {
             return Ok(Some(Ending::Memory));
         }
         // Last, because each of the others can be why it takes so long.
-        Ok((begun.elapsed() >= limits.time).then_some(Ending::Time))
+        Ok(is_late().then_some(Ending::Time))
     }
 
     fn is_bound_exceeded(&self) -> io::Result<bool> {
@@ -177,8 +178,14 @@ impl Sandbox<'_> {
     }
 }
 
-/// Reads to the end, or until nothing is `left` of the allowed output.
-fn read(mut pipe: impl Read, left: &AtomicUsize, full: &Sender<Event>) -> io::Result<Vec<u8>> {
+/// Reads to the end, or until nothing is `left` of the allowed output. Calls `heard` whenever it has
+/// read something.
+fn read(
+    mut pipe: impl Read,
+    left: &AtomicUsize,
+    full: &Sender<Event>,
+    heard: impl Fn(),
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8 << 10];
     loop {
@@ -188,6 +195,7 @@ fn read(mut pipe: impl Read, left: &AtomicUsize, full: &Sender<Event>) -> io::Re
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
+        heard();
         let take = |left: usize| Some(left.saturating_sub(count));
         let (Ok(had) | Err(had)) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         bytes.extend(&buffer[..count.min(had)]);
