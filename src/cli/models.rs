@@ -87,7 +87,7 @@ impl Command {
 }
 
 fn list(store: &Store) -> anyhow::Result<bool> {
-    let mut rows = vec![["NAME", "SIZE", "LICENSE", "MEMORY", "HERE"].map(str::to_owned)];
+    let mut rows = vec![["NAME", "SIZE", "LICENCE", "MEMORY", "HERE"].map(str::to_owned)];
     let mut out = std::io::stdout().lock();
     let mut names = store.names();
     for entry in &Catalogue::embedded().models {

@@ -6,4 +6,5 @@ mod gguf_file;
 mod reference;
 mod refused;
 mod served;
+mod stored;
 mod tokenized;

@@ -69,7 +69,7 @@ fn check(name: &str, file: &GgufFile, in_pairs: bool) {
     );
 }
 
-fn random(architecture: &str, has_bias: bool) -> GgufFile {
+pub(crate) fn random(architecture: &str, has_bias: bool) -> GgufFile {
     GgufFile::random(architecture, SIZES, has_bias, vocabulary("qwen2", &["l e"]))
 }
 
