@@ -150,9 +150,10 @@ impl Connection {
     }
 }
 
-/// How often each id is used by requests in lines of JSON, and whether all lines are JSON objects.
-fn requests(lines: &[&[u8]]) -> (HashMap<String, usize>, bool) {
-    let mut requests = HashMap::new();
+/// How often each id is used by requests in lines of JSON and by all messages there, and whether all
+/// lines are JSON objects.
+fn ids(lines: &[&[u8]]) -> (HashMap<String, usize>, HashMap<String, usize>, bool) {
+    let (mut requests, mut messages) = (HashMap::new(), HashMap::new());
     let mut sound = true;
     for line in lines {
         let Ok(Value::Object(message)) = serde_json::from_slice::<Value>(line) else {
@@ -160,14 +161,15 @@ fn requests(lines: &[&[u8]]) -> (HashMap<String, usize>, bool) {
             continue;
         };
         let is_request = message.get("method").is_some_and(Value::is_string);
-        match message.get("id") {
-            Some(id) if is_request && (id.is_i64() || id.is_string()) => {
+        let id = message.get("id");
+        if let Some(id) = id.filter(|id| id.is_i64() || id.is_string()) {
+            *messages.entry(id.to_string()).or_default() += 1;
+            if is_request {
                 *requests.entry(id.to_string()).or_default() += 1;
             }
-            _ => {}
         }
     }
-    (requests, sound)
+    (requests, messages, sound)
 }
 
 async fn run(data: &[u8]) {
@@ -197,7 +199,7 @@ async fn run(data: &[u8]) {
         true => lines.iter().flat_map(|line| framing::frame(line)).collect(),
         false => data.to_vec(),
     };
-    let (expected, sound) = requests(&lines);
+    let (expected, messages, sound) = ids(&lines);
 
     let script = async {
         client.send(&bytes).await;
@@ -244,9 +246,10 @@ async fn run(data: &[u8]) {
     drop(script);
     for (id, seen) in client.answers() {
         let is_probe = id.starts_with("\"probe ");
-        let asked = expected.get(&id).copied().unwrap_or_default();
+        // What is neither a request nor an answer is answered by an error.
+        let sent = messages.get(&id).copied().unwrap_or_default();
         assert!(
-            !framed || !sound || is_probe || seen <= asked.max(1),
+            !framed || !sound || is_probe || seen <= sent.max(1),
             "{id} was answered {seen} times"
         );
     }
