@@ -332,6 +332,8 @@ proptest! {
         let text = text.concat().replace('Q', &quote);
         let closers = Closers::between(&line, true, &rest, language_id);
         prop_assume!(!rest.trim().is_empty() && is_balanced(&format!("{line}{rest}"), quotes));
+        // In Lua that is a string, in which quotes need no pairs.
+        prop_assume!(language_id != "lua" || !line.contains("[["));
         let kept = &text[..closers.keep(&text)];
         let accepted = format!("{line}{kept}{rest}");
         prop_assert!(is_balanced(&accepted, quotes), "{accepted} of {text} in {language_id}");
