@@ -117,7 +117,7 @@ impl Lexer {
         }
     }
 
-    /// Opens something, unless so much is open that nobody wrote it by hand.
+    /// Opens something, unless more is open than anyone would type.
     fn push(&mut self, open: Open) {
         match self.open.len() < DEEPEST {
             true => self.open.push(open),
