@@ -111,6 +111,18 @@ pub enum DownloadError {
     Unwanted,
 }
 
+impl DownloadError {
+    /// The error for a file or folder at which `action`, a verb, failed.
+    fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Write {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
 /// Why pip failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PipError {
@@ -163,20 +175,12 @@ fn fetch_within(
     waiter: &mut dyn Waiter,
 ) -> Result<(), DownloadError> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let failed = |action, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| DownloadError::Write {
-            action,
-            path,
-            source,
-        }
-    };
-    fs::create_dir_all(directory).map_err(failed("create", directory))?;
+    fs::create_dir_all(directory).map_err(DownloadError::at("create", directory))?;
     remove_abandoned(directory);
     // All work is done under a name of its own on the same file system: what a killed run leaves
     // behind is never mistaken for the file, and two runs at once do not interfere before the final
     // rename.
-    let work = Work::create(directory).map_err(failed("write to", directory))?;
+    let work = Work::create(directory).map_err(DownloadError::at("write to", directory))?;
 
     let python = find_pip(stall, pythons, work.path(), waiter)?;
     let megabytes = file.size.div_ceil(1_000_000);
@@ -187,7 +191,7 @@ fn fetch_within(
     download(stall, file, python, work.path(), waiter)?;
     let fresh = work.path().join("fresh");
     unpack(file, work.path(), &fresh).map_err(|problem| match problem {
-        Unpack::Write(source) => failed("write to", directory)(source),
+        Unpack::Write(source) => DownloadError::at("write to", directory)(source),
         Unpack::Wheel(problem) => DownloadError::Wheel {
             platform: file.platform.to_owned(),
             problem,
@@ -197,7 +201,7 @@ fn fetch_within(
     if let Err(error) = fs::rename(&fresh, path) {
         // Windows does not replace a file in use. Another run may have put the same one there.
         if !is_file(file, path) {
-            return Err(failed("create", path)(error));
+            return Err(DownloadError::at("create", path)(error));
         }
     }
     waiter.say(&format!(

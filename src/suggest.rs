@@ -57,7 +57,7 @@ pub enum Face {
 struct AtWork {
     face: Face,
     trigger: Trigger,
-    context: Context,
+    context: Arc<Context>,
     cancel: Cancel,
     /// Whether it asks the model; else it waits for one of the other face that does.
     leads: bool,
@@ -232,7 +232,7 @@ impl Completer {
             Context::at(rope, shown.offset, &shown.file_name, language_id, trigger)
                 .map_err(Into::into)
         });
-        let context = context.inspect_err(|_| self.close(&snapshot.uri))?;
+        let context = Arc::new(context.inspect_err(|_| self.close(&snapshot.uri))?);
         let turn = self.turn(snapshot, face, trigger, &context);
         if let Some(texts) = lock(&self.cache).get(&snapshot.uri, &context, trigger) {
             record.outcome = Outcome::TypedThrough(texts.len());
@@ -276,7 +276,7 @@ impl Completer {
         snapshot: &Snapshot,
         face: Face,
         trigger: Trigger,
-        context: &Context,
+        context: &Arc<Context>,
     ) -> Turn<'_> {
         let (sender, ended) = flume::bounded(0);
         let turn = Turn {

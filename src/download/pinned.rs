@@ -139,18 +139,13 @@ fn append_parts(
     waiter: &mut dyn Waiter,
 ) -> Result<(), DownloadError> {
     let whole = folder.join("part");
-    let failed = |action, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| DownloadError::Write {
-            action,
-            path,
-            source,
-        }
-    };
     let mut start = 0;
     for part in parts {
         let end = start + part.size;
-        let have = partial.metadata().map_err(failed("read", folder))?.len();
+        let have = partial
+            .metadata()
+            .map_err(DownloadError::at("read", folder))?
+            .len();
         if have < end {
             // What lies after the last whole part is half of this one.
             let mut within = Within {
@@ -162,13 +157,13 @@ fn append_parts(
             partial
                 .set_len(start)
                 .and_then(|()| partial.seek(SeekFrom::Start(start)))
-                .map_err(failed("write to", folder))?;
-            let read = File::open(&whole).map_err(failed("read", &whole))?;
+                .map_err(DownloadError::at("write to", folder))?;
+            let read = File::open(&whole).map_err(DownloadError::at("read", &whole))?;
             copy(read, &mut *partial).map_err(|error| match error {
-                CopyError::Read(error) => failed("read", &whole)(error),
-                CopyError::Write(error) => failed("write to", folder)(error),
+                CopyError::Read(error) => DownloadError::at("read", &whole)(error),
+                CopyError::Write(error) => DownloadError::at("write to", folder)(error),
             })?;
-            fs::remove_file(&whole).map_err(failed("remove", &whole))?;
+            fs::remove_file(&whole).map_err(DownloadError::at("remove", &whole))?;
         }
         start = end;
         waiter.progress(start, size);
