@@ -46,6 +46,11 @@ impl Scripted {
     pub(crate) fn cached(&self) -> Vec<u32> {
         self.script().cached.clone()
     }
+
+    /// The text of what is cached, with its special tokens.
+    pub(crate) fn read(&self) -> String {
+        tokenizer().show(&self.cached())
+    }
 }
 
 impl CausalLm for Scripted {

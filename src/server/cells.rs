@@ -169,7 +169,6 @@ mod tests {
     use super::super::tests::TestServer;
     use super::*;
     use crate::engine::scripted::{Scripted, scripted};
-    use crate::model::tests::tokenizer;
 
     const NOTEBOOK: &str = "file:///project/report.ipynb";
 
@@ -225,7 +224,7 @@ mod tests {
 
     /// The model's prompt of the latest request that came to it.
     fn prompt(scripted: &Scripted, expected: Expect) {
-        let shown = tokenizer().show(&scripted.cached());
+        let shown = scripted.read();
         let end = shown.find("<fim_middle>").unwrap();
         expected.assert_eq(&shown[..end]);
     }
