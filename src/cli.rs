@@ -6,6 +6,8 @@ pub mod models;
 pub mod replay;
 pub mod task;
 
+mod delivery;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,18 +1,19 @@
 //! `interline translate`, `generate`, `explain`, `document`, `test`, `fix` and `solve`.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::delivery::{Delivery, Original};
 use super::{ready, say, start_engine};
 use crate::engine::cancel::Cancel;
 use crate::server::settings::Options;
 use crate::suggest::record::Silence;
 use crate::tasks::desk::Desk;
 use crate::tasks::fix::Problem;
-use crate::tasks::{Output, Progress, Source, Task};
+use crate::tasks::{Progress, Source, Task};
 use crate::text::language::Language;
 
 /// What a task is about.
@@ -36,6 +37,8 @@ struct How {
     /// Print the prompt on standard error
     #[arg(long)]
     show_prompt: bool,
+    #[command(flatten)]
+    delivery: Delivery,
 }
 
 /// The arguments of `interline translate`.
@@ -140,24 +143,29 @@ impl FromStr for LineProblem {
 }
 
 impl Place {
-    fn source(&self) -> anyhow::Result<Source> {
-        let source = source(&self.file, self.from)?;
+    fn read(&self) -> anyhow::Result<(Source, Original)> {
+        let (source, original) = read(&self.file, self.from)?;
         let Some(Lines { first, last }) = self.lines else {
-            return Ok(source);
+            return Ok((source, original));
         };
         let start = line_start(&source, first)?;
         let end = line_start(&source, last)?;
         let end = source.text[end..]
             .find('\n')
             .map_or(source.text.len(), |at| end + at + 1);
-        Ok(Source {
-            selection: start..end,
-            ..source
-        })
+        let selection = start..end;
+        Ok((
+            Source {
+                selection,
+                ..source
+            },
+            original,
+        ))
     }
 
     pub(super) async fn perform(&self, task: Task, options: Options) -> anyhow::Result<bool> {
-        perform(options, &self.how, task, self.source()?, &self.file).await
+        let (source, original) = self.read()?;
+        perform(options, &self.how, task, &source, &original).await
     }
 }
 
@@ -177,24 +185,25 @@ impl Generate {
                 selection: 0..0,
             };
             let task = Task::Write(prompt.clone());
-            return perform(options, &self.how, task, source, Path::new("-")).await;
+            let nowhere = Original::default();
+            return perform(options, &self.how, task, &source, &nowhere).await;
         }
         let place = self.file.as_ref().zip(self.line);
         let (file, line) = place.context("name a file and a line")?;
-        let source = source(file, None)?;
+        let (source, original) = read(file, None)?;
         let line = line.checked_sub(1).context("lines count from 1")?;
         let start = line_start(&source, line)?;
         let source = Source {
             selection: start..start,
             ..source
         };
-        perform(options, &self.how, Task::Generate, source, file).await
+        perform(options, &self.how, Task::Generate, &source, &original).await
     }
 }
 
 impl Fix {
     pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
-        let source = self.place.source()?;
+        let (source, original) = self.place.read()?;
         let problem = |LineProblem { line, message }: &LineProblem| {
             Ok(Problem {
                 offset: line_start(&source, *line)?,
@@ -203,7 +212,7 @@ impl Fix {
         };
         let problems: anyhow::Result<_> = self.problems.iter().map(problem).collect();
         let task = Task::Fix(problems?);
-        perform(options, &self.place.how, task, source, &self.place.file).await
+        perform(options, &self.place.how, task, &source, &original).await
     }
 }
 
@@ -212,7 +221,7 @@ impl Solve {
     pub(super) async fn run(&self, options: Options) -> anyhow::Result<bool> {
         ensure!(self.draws > 0, "at least one program must be generated");
         ensure!(self.best > 0, "at least one program must be printed");
-        let mut source = source(&self.file, Some(self.to))?;
+        let (mut source, original) = read(&self.file, Some(self.to))?;
         if self.file == Path::new("-") {
             source.file_name = "problem.md".to_owned();
         }
@@ -220,12 +229,12 @@ impl Solve {
             draws: self.draws,
             best: self.best,
         };
-        perform(options, &self.how, task, source, &self.file).await
+        perform(options, &self.how, task, &source, &original).await
     }
 }
 
 /// Reads the file, which is `-` for standard input.
-fn source(file: &Path, language: Option<Language>) -> anyhow::Result<Source> {
+fn read(file: &Path, language: Option<Language>) -> anyhow::Result<(Source, Original)> {
     let stdin = file == Path::new("-");
     let mut bytes = Vec::new();
     match stdin {
@@ -244,7 +253,7 @@ fn source(file: &Path, language: Option<Language>) -> anyhow::Result<Source> {
             )
         })?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    Ok(Source {
+    let source = Source {
         file_name: match stdin {
             true => format!("input.{}", language.extension()),
             false => name.into_owned(),
@@ -252,7 +261,10 @@ fn source(file: &Path, language: Option<Language>) -> anyhow::Result<Source> {
         language,
         text: text.replace("\r\n", "\n"),
         selection: 0..0,
-    })
+    };
+    // Standard input has no path and no neighbouring files.
+    let file = (!stdin).then(|| file.to_path_buf());
+    Ok((source, Original { file, text }))
 }
 
 /// The byte offset at which a line begins.
@@ -264,22 +276,20 @@ fn line_start(source: &Source, line: usize) -> anyhow::Result<usize> {
     starts.nth(line).context("there is no such line")
 }
 
-/// Performs a task and prints the outcome: a text, or the source with the edit applied. Returns
-/// whether it is complete.
+/// Performs a task and delivers the outcome. Returns whether it is complete.
 async fn perform(
     options: Options,
     how: &How,
     task: Task,
-    mut source: Source,
-    file: &Path,
+    source: &Source,
+    original: &Original,
 ) -> anyhow::Result<bool> {
     let exclusion = options.exclusion().map_err(anyhow::Error::msg)?;
-    // Standard input has no path and no neighbouring files.
-    let file = (file != Path::new("-")).then_some(file);
+    let file = original.file.as_deref();
     if let Some(pattern) = file.and_then(|file| exclusion.of(file)) {
         bail!(Silence::Excluded(pattern.to_owned()));
     }
-    let examples = task.examples(&source, file, Some(Path::new(".")), &exclusion)?;
+    let examples = task.examples(source, file, Some(Path::new(".")), &exclusion)?;
     let engine = start_engine(&options.engine());
     ready(&engine).await?;
     let terminal = std::io::stderr().is_terminal();
@@ -299,17 +309,7 @@ async fn perform(
         observer: &mut observer,
         show_prompt: how.show_prompt.then_some(&mut show),
     };
-    let outcome = task.perform(&mut desk, &source)?;
-    for note in &outcome.notes {
-        say(note);
-    }
-    let mut out = std::io::stdout().lock();
-    match outcome.output {
-        Output::Text { text, .. } => out.write_all(text.as_bytes())?,
-        Output::Edit(range, replacement) => {
-            source.text.replace_range(range, &replacement);
-            out.write_all(source.text.as_bytes())?;
-        }
-    }
+    let outcome = task.perform(&mut desk, source)?;
+    how.delivery.deliver(&task, original, &outcome)?;
     Ok(outcome.complete)
 }
