@@ -14,6 +14,8 @@ pub mod solve;
 pub mod test;
 pub mod translate;
 
+mod excerpt;
+
 use std::ops::Range;
 use std::path::Path;
 

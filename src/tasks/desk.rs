@@ -6,7 +6,9 @@ use super::Progress;
 use super::examples::Example;
 use super::question::Question;
 use crate::engine::cancel::Cancel;
-use crate::engine::request::{Draws, Event, Generation, Hole, Input, Limits, Priority, Request};
+use crate::engine::request::{
+    Draws, Event, Events, Generation, Hole, Input, Limits, Priority, Request,
+};
 use crate::engine::stop::{FinishReason, Scope};
 use crate::engine::{Engine, EngineError};
 use crate::text::language::Language;
@@ -46,8 +48,28 @@ impl Desk<'_> {
     ///
     /// See [`EngineError`].
     pub fn ask(&mut self, question: &Question, tokens: usize) -> Result<Written, EngineError> {
+        self.ask_until(question, tokens, |_| false)
+    }
+
+    /// As [`Self::ask`], but ends the answer as soon as it is `enough`, which is asked at the end of
+    /// each line about the answer so far, without the beginning that was given.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn ask_until(
+        &mut self,
+        question: &Question,
+        tokens: usize,
+        mut enough: impl FnMut(&str) -> bool,
+    ) -> Result<Written, EngineError> {
         let input = Input::Chat(question.chat(&self.examples));
-        self.write(input, question.scope(), tokens)
+        let mut so_far = String::new();
+        let mut is_enough = |text: &str| {
+            so_far.push_str(text);
+            text.contains('\n') && enough(&so_far)
+        };
+        self.write(input, question.scope(), tokens, &mut is_enough)
     }
 
     /// Fills a hole in a text with at most `tokens` tokens.
@@ -61,7 +83,7 @@ impl Desk<'_> {
         scope: Scope,
         tokens: usize,
     ) -> Result<Written, EngineError> {
-        self.write(Input::Hole(hole), scope, tokens)
+        self.write(Input::Hole(hole), scope, tokens, &mut |_| false)
     }
 
     /// Continues `text`, the beginning of a file, as far as `scope` goes: given a hole, a model
@@ -81,17 +103,38 @@ impl Desk<'_> {
             file_name: file_name.to_owned(),
             text: text.to_owned(),
         };
-        self.write(input, scope, tokens)
+        self.write(input, scope, tokens, &mut |_| false)
     }
 
-    /// Writes the likeliest text.
-    fn write(&mut self, input: Input, scope: Scope, tokens: usize) -> Result<Written, EngineError> {
+    /// Writes the likeliest text, or as much of it as is enough.
+    fn write(
+        &mut self,
+        input: Input,
+        scope: Scope,
+        tokens: usize,
+        is_enough: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Written, EngineError> {
+        let mut events = self.submit(input, scope, tokens, Draws::GREEDY);
+        let mut so_far = String::new();
         let mut written = None;
-        self.draw(input, scope, tokens, Draws::GREEDY, |_, _, text| {
-            written = Some(text);
-            Ok::<_, EngineError>(())
-        })?;
-        written.ok_or(EngineError::Ended)
+        loop {
+            match self.next(&mut events)? {
+                Event::Text(text) => {
+                    (self.observer)(Progress::Text(&text));
+                    so_far.push_str(&text);
+                    if is_enough(&so_far) {
+                        // Dropping the events ends the request.
+                        return Ok(Written {
+                            text: so_far,
+                            complete: true,
+                        });
+                    }
+                }
+                Event::Drawn(_, generation) => written = Some(generation.into()),
+                Event::Finished(_) => return written.ok_or(EngineError::Ended),
+                Event::Started(_) | Event::Failed(_) => {}
+            }
+        }
     }
 
     /// Has texts of at most `tokens` tokens written, and passes each to `done` when it is finished,
@@ -108,7 +151,19 @@ impl Desk<'_> {
         draws: Draws,
         mut done: impl FnMut(&mut dyn FnMut(Progress<'_>), usize, Written) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut events = self.engine.submit(Request {
+        let mut events = self.submit(input, scope, tokens, draws);
+        loop {
+            match self.next(&mut events)? {
+                Event::Text(text) => (self.observer)(Progress::Text(&text)),
+                Event::Drawn(draw, generation) => done(self.observer, draw, generation.into())?,
+                Event::Finished(_) => return Ok(()),
+                Event::Started(_) | Event::Failed(_) => {}
+            }
+        }
+    }
+
+    fn submit(&self, input: Input, scope: Scope, tokens: usize, draws: Draws) -> Events {
+        self.engine.submit(Request {
             input,
             parts: Vec::new(),
             scope,
@@ -121,33 +176,36 @@ impl Desk<'_> {
             priority: Priority::Task,
             cancel: self.cancel.clone(),
             echo: self.show_prompt.is_some(),
-        });
+        })
+    }
+
+    /// The next event. A failure is returned as an error.
+    fn next(&mut self, events: &mut Events) -> Result<Event, EngineError> {
         loop {
             let event = match events.next_within(HEARD) {
                 Ok(event) => event.unwrap_or(Event::Failed(EngineError::Ended)),
                 // It may still be waiting for other tasks.
-                Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled.into()),
+                Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled),
                 Err(_) => continue,
             };
-            match event {
+            match &event {
                 Event::Started(started) => {
-                    if let (Some(show), Some(text)) = (&mut self.show_prompt, started.text) {
-                        show(&text);
+                    if let (Some(show), Some(text)) = (&mut self.show_prompt, &started.text) {
+                        show(text);
                     }
                 }
-                Event::Text(text) => (self.observer)(Progress::Text(&text)),
-                Event::Drawn(draw, generation) => {
+                Event::Drawn(_, generation) => {
                     let Generation {
                         finish_reason,
                         tokens,
                         ..
-                    } = &generation;
+                    } = generation;
                     tracing::debug!(?finish_reason, tokens, "the model has written");
-                    done(self.observer, draw, generation.into())?;
                 }
-                Event::Finished(_) => return Ok(()),
-                Event::Failed(error) => return Err(error.into()),
+                Event::Failed(error) => return Err(error.clone()),
+                Event::Text(_) | Event::Finished(_) => {}
             }
+            return Ok(event);
         }
     }
 }

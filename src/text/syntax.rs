@@ -9,6 +9,7 @@ mod definition;
 mod enclosing;
 mod error;
 mod node;
+mod recovery;
 #[cfg(test)]
 mod tests;
 mod top_level;
@@ -117,7 +118,11 @@ impl<'a> Parsed<'a> {
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
         let root = self.tree.as_ref().ok().map(Tree::root_node);
-        top_level::of(self.text, self.language, root)
+        let items = top_level::of(self.text, self.language, root);
+        match root.is_some_and(|root| root.has_error()) {
+            true => recovery::of(self.text, self.language, items),
+            false => items,
+        }
     }
 
     /// See [`errors`].
@@ -143,7 +148,8 @@ impl<'a> Parsed<'a> {
 /// Comments, attributes and decorators go with what follows them on the next line. Imports in a row
 /// are one item, and so are other statements with no blank line between them. What is in a C++ or
 /// C# namespace, between `#if` and `#endif`, in `extern "C"` or in a group of Go types counts as
-/// top level, because such blocks wrap whole files.
+/// top level, because such blocks wrap whole files. A function or a type that does not parse ends
+/// where an unindented line begins one that does.
 #[must_use]
 pub fn items(text: &str, language: Language) -> Vec<Item> {
     Parsed::new(text, language).items()

@@ -104,6 +104,47 @@ fn check_at(
 }
 
 #[test]
+fn a_broken_item_ends_where_the_next_begins() {
+    let check = |language: Language, text: &str, expected: Expect| {
+        check_tiles(text, language);
+        expected.assert_eq(&show(text, &items(text, language)));
+    };
+    check(
+        Language::Python,
+        "@dataclass\nclass A:\n    def a(self):\n        return max(\n\n\n\
+         # Of B.\n@dataclass\nclass B:\n    b: int\n\n\n\
+         def c():\n    return (\n\n\ndef d():\n    pass\n\n\nif d:\n    d()\n",
+        expect![[r#"
+            1-7 Type A: class A:
+                def a(self):
+            8-10 Type B: class B:
+            13-14 Function c: def c():
+                return (
+            17-18 Function d: def d():
+            21-22 Other if d:
+        "#]],
+    );
+    check(
+        Language::Rust,
+        "use std::fmt;\n\nfn a() {\n    b(\n}\n\nfn b() {}\n\nstruct C;\n",
+        expect![[r#"
+            1-1 Imports use std::fmt;
+            3-5 Function a: fn a()
+            7-7 Function b: fn b()
+            9-9 Type C: struct C
+        "#]],
+    );
+    check(
+        Language::JavaScript,
+        "function a() {\n  b(;\n\nfunction b() {\n  return 1;\n}\n",
+        expect![[r#"
+            1-2 Other function a() {
+            4-6 Function b: function b()
+        "#]],
+    );
+}
+
+#[test]
 fn a_text_is_cut_into_items() {
     check(
         Language::Python,
