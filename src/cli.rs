@@ -4,6 +4,7 @@ pub mod complete;
 pub mod doctor;
 pub mod models;
 pub mod replay;
+pub mod runtimes;
 pub mod task;
 
 mod delivery;
@@ -22,8 +23,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
-use crate::model::{Model, choice};
-use crate::runtime::{Provider, Runtime, probe, telemetry};
+use crate::model::{Model, choice, trial};
+use crate::runtime::provider::Provider;
+use crate::runtime::{Runtime, probe, telemetry};
 use crate::server;
 use crate::server::settings::{EngineOptions, Options};
 use crate::suggest::Completer;
@@ -74,6 +76,9 @@ enum Command {
     /// List, download, add, check and remove models
     #[command(subcommand)]
     Model(models::Command),
+    /// List and download what models can run on
+    #[command(subcommand)]
+    Runtime(runtimes::Command),
     /// Translate a file to another language
     Translate(task::Translate),
     /// Write code from a description, or from the comment above a line
@@ -99,6 +104,16 @@ enum Command {
     #[command(name = probe::SUBCOMMAND, hide = true)]
     ProbeRuntime {
         /// The library
+        library: PathBuf,
+    },
+    /// Compare a device with the CPU, and print the outcome
+    #[command(name = trial::SUBCOMMAND, hide = true)]
+    TryDevice {
+        /// The model's folder
+        folder: PathBuf,
+        /// What to try
+        provider: Provider,
+        /// The library of ONNX Runtime
         library: PathBuf,
     },
 }
@@ -186,6 +201,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
         Some(Command::Doctor) => doctor::run(options).await,
         Some(Command::Model(command)) => command.run(options.offline.unwrap_or_default()),
+        Some(Command::Runtime(command)) => command.run(options.offline.unwrap_or_default()),
         Some(Command::Translate(arguments)) => arguments.run(options).await,
         Some(Command::Generate(arguments)) => arguments.run(options).await,
         Some(Command::Explain(place)) => place.perform(Task::Explain, options).await,
@@ -201,6 +217,15 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Command::Replay(arguments)) => replay::run(&arguments, options).await,
         Some(Command::ProbeRuntime { library }) => {
             probe::load(&library)?;
+            Ok(true)
+        }
+        Some(Command::TryDevice {
+            folder,
+            provider,
+            library,
+        }) => {
+            let outcome = trial::report(&folder, provider, library);
+            writeln!(std::io::stdout(), "{outcome}")?;
             Ok(true)
         }
     }
@@ -239,6 +264,7 @@ fn start_engine(options: &EngineOptions) -> Engine {
     Engine::spawn(move |waiter| {
         let directory = choice::folder(model.as_deref())?;
         let mut runtime = Runtime::load_probed(&options, &mut Aloud(waiter))?;
+        trial::choose(&mut runtime, &directory, &mut Aloud(waiter));
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)
     })
 }

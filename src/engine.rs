@@ -53,6 +53,8 @@ pub struct Ready {
     pub model: String,
     /// What runs the model, and why nothing better does it.
     pub runs_on: String,
+    /// Why the model does not run on what the user asked for.
+    pub warning: Option<String>,
     /// The format in which the model is given a text with a hole.
     pub prompt_format: String,
     /// The longest prompt of a completion, in tokens: as many as this machine reads in a second.

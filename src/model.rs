@@ -12,6 +12,7 @@ pub mod plain_file;
 pub mod store;
 pub mod sums;
 pub mod tokenizer;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 
@@ -102,6 +103,8 @@ pub struct Model {
     pub context_length: usize,
     /// What runs it, and why nothing better does it.
     pub runs_on: String,
+    /// Why it does not run on what the user asked for.
+    pub warning: Option<String>,
 }
 
 impl Model {
@@ -133,6 +136,7 @@ impl Model {
             chat,
             context_length: manifest.context_length,
             runs_on: runtime.to_string(),
+            warning: runtime.warning(),
         })
     }
 }

@@ -1,11 +1,14 @@
-//! Finds, fetches, verifies and loads the ONNX Runtime shared library.
+//! Finds, fetches, verifies and loads the ONNX Runtime shared library, and what else it runs on than
+//! the CPU.
 //!
 //! The library is looked for where the user says, then beside the executable, then in the user's
 //! cache. If it is in none of them, the official build ([`release`]) is downloaded once and kept in
 //! the cache, where it is checked against its pinned hash. Everything here is blocking.
 
 pub mod locate;
+pub mod plugin;
 pub mod probe;
+pub mod provider;
 pub mod release;
 pub mod telemetry;
 
@@ -14,14 +17,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use ort::device::Device;
 use ort::environment::Environment;
-use ort::ep::{CUDA, ExecutionProvider};
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, DeviceType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
 use crate::download::Waiter;
 use locate::{Located, Source, locate, origin};
+use plugin::{Plugin, PluginError};
+use provider::{Provider, ProviderError};
 use release::VERSION;
 
 /// Where the library may come from, and what it should run on.
@@ -33,54 +38,6 @@ pub struct RuntimeOptions {
     pub offline: bool,
     /// The wanted execution provider.
     pub provider: Provider,
-}
-
-/// An execution provider of ONNX Runtime.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    clap::ValueEnum,
-    serde::Deserialize,
-    serde::Serialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// CUDA if the loaded library has it and it works, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// CUDA, with a warning if only the CPU is available.
-    Cuda,
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
-
-impl Provider {
-    /// The memory for what stays on the device: keys and values.
-    ///
-    /// # Errors
-    ///
-    /// When ONNX Runtime refuses.
-    pub fn memory(self) -> ort::Result<MemoryInfo<'static>> {
-        let device = match self {
-            Self::Cuda => AllocationDevice::CUDA,
-            Self::Auto | Self::Cpu => AllocationDevice::CPU,
-        };
-        MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)
-    }
 }
 
 /// Why there is no ONNX Runtime, and what the user can do about it.
@@ -155,22 +112,23 @@ pub struct Runtime {
     pub path: PathBuf,
     /// The version, if it can be told from the file, else `unknown`.
     pub version: String,
-    /// What sessions run on: never [`Provider::Auto`].
+    /// What the user wants sessions to run on.
+    pub wanted: Provider,
+    /// What sessions run on: never [`Provider::Auto`], and the CPU until [`Runtime::run_on`].
     pub provider: Provider,
-    /// Why sessions run on the CPU although CUDA was requested or seemed to be available.
-    pub fallback: Option<String>,
-    wanted: Provider,
+    /// Why sessions run on what they run on, if there was a choice.
+    pub reason: Option<String>,
 }
 
 /// One line: the version, what sessions run on, where the library is, and why they do not run on
-/// the GPU.
+/// something else.
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             version,
             provider,
             path,
-            fallback,
+            reason,
             ..
         } = self;
         write!(
@@ -178,8 +136,8 @@ impl fmt::Display for Runtime {
             "ONNX Runtime {version} on {provider} from {}",
             path.display()
         )?;
-        match fallback {
-            Some(reason) => write!(f, " (not on the GPU: {reason})"),
+        match reason {
+            Some(reason) => write!(f, " ({reason})"),
             None => Ok(()),
         }
     }
@@ -216,49 +174,164 @@ impl Runtime {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .environment(&located, options)?;
-        let mut runtime = Self {
+        Ok(Self {
             environment,
             version: version_of(&located.path),
             path: located.path,
-            provider: Provider::Cpu,
-            fallback: None,
             wanted: options.provider,
-        };
-        if options.provider != Provider::Cpu {
-            runtime.choose_cuda();
-        }
-        Ok(runtime)
+            provider: Provider::Cpu,
+            reason: None,
+        })
     }
 
-    /// A session builder with the execution provider set.
+    /// The providers worth a trial, the best first: those that the user wants, as far as they are
+    /// on this machine.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Provider> {
+        match self.wanted {
+            Provider::Cpu => Vec::new(),
+            Provider::Auto => [Provider::Cuda, Provider::Webgpu]
+                .into_iter()
+                .filter(|provider| match self.find(*provider) {
+                    // A damaged plugin is a candidate, so that the user learns of it.
+                    Ok(_) | Err(ProviderError::Plugin(PluginError::Damaged { .. })) => true,
+                    Err(_) => false,
+                })
+                .collect(),
+            wanted => vec![wanted],
+        }
+    }
+
+    /// Whether `provider` is here: the plugin library that adds it, if that takes one.
     ///
-    /// CUDA may still turn out to be unusable when the session is made: call
-    /// [`Runtime::fall_back`] then and make the session again.
+    /// # Errors
+    ///
+    /// See [`ProviderError`].
+    pub fn find(&self, provider: Provider) -> Result<Option<PathBuf>, ProviderError> {
+        match provider.built_in() {
+            Some(built_in) if !(built_in.is_there)().map_err(ProviderError::Start)? => {
+                Err(ProviderError::NotBuiltIn {
+                    provider,
+                    library: self.path.clone(),
+                    remedy: built_in.remedy,
+                })
+            }
+            None if provider != Provider::Cpu => Ok(Some(Plugin::of(provider)?.find()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Runs later sessions on `provider`. It may still turn out to be unusable when a session is
+    /// made: call [`Runtime::fall_back`] then and make the session again.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProviderError`]. Sessions run on what they ran on before.
+    pub fn run_on(&mut self, provider: Provider) -> Result<(), ProviderError> {
+        if let Some(path) = self.find(provider)? {
+            let plugin = Plugin::of(provider)?;
+            let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+            if !process.plugins.contains(&path) {
+                let registered = (self.environment).register_ep_library(plugin.package, &path);
+                registered.map_err(|problem| ProviderError::Load {
+                    path: path.clone(),
+                    problem,
+                })?;
+                process.plugins.push(path);
+            }
+            if self.device(&plugin).is_none() {
+                let remedy = plugin.needs;
+                return Err(ProviderError::NoDevice { remedy });
+            }
+        }
+        let before = std::mem::replace(&mut self.provider, provider);
+        // Registering loads what the provider needs.
+        let started = self.builder().map(drop);
+        started.map_err(|problem| {
+            self.provider = before;
+            ProviderError::Start(problem)
+        })
+    }
+
+    /// A session builder for the provider that [`Runtime::run_on`] set.
     ///
     /// # Errors
     ///
     /// When ONNX Runtime refuses.
     pub fn session_builder(&self) -> Result<SessionBuilder, RuntimeError> {
-        let builder = match self.provider {
-            Provider::Cuda => self.cuda_builder(),
-            Provider::Cpu | Provider::Auto => Session::builder(&self.environment),
-        };
-        builder.map_err(|error| RuntimeError::Start {
+        self.builder().map_err(|error| RuntimeError::Start {
             path: self.path.clone(),
             problem: error.to_string(),
         })
     }
 
-    /// Runs later sessions on the CPU, and warns the user if CUDA was requested.
-    pub fn fall_back(&mut self, reason: impl Into<String>) {
-        let reason = reason.into();
-        if self.wanted == Provider::Cuda {
-            tracing::warn!("CUDA was requested, but {reason}; running on the CPU");
-        } else {
-            tracing::debug!("running on the CPU: {reason}");
+    fn builder(&self) -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(&self.environment)?;
+        if let Some(built_in) = self.provider.built_in() {
+            let dispatch = (built_in.dispatch)().error_on_failure();
+            return builder
+                // DirectML refuses a session with it, and no other provider gains from it here.
+                .with_memory_pattern(self.provider != Provider::Directml)?
+                .with_execution_providers([dispatch])
+                .map_err(ort::Error::from);
         }
+        match Plugin::of(self.provider) {
+            Ok(plugin) => builder
+                .with_devices(self.device(&plugin), None)
+                .map_err(ort::Error::from),
+            Err(_) => Ok(builder),
+        }
+    }
+
+    /// The device of a plugin that is used: a GPU if there is one.
+    fn device(&self, plugin: &Plugin) -> Option<Device<'_>> {
+        let offered = || {
+            let devices = self.environment.devices();
+            devices.filter(|device| device.ep().is_ok_and(|ep| ep == plugin.devices))
+        };
+        let is_gpu = |device: &Device<'_>| device.hardware_device().ty() == DeviceType::GPU;
+        offered().find(is_gpu).or_else(|| offered().next())
+    }
+
+    /// An allocator of the memory of the device that `session`, made by [`Self::session_builder`],
+    /// runs on; `None` if that is the host's memory.
+    ///
+    /// # Errors
+    ///
+    /// When ONNX Runtime refuses.
+    pub fn device_memory(&self, session: &Session) -> ort::Result<Option<Allocator>> {
+        if let Some(built_in) = self.provider.built_in() {
+            let Some(name) = built_in.memory else {
+                return Ok(None);
+            };
+            let device = AllocationDevice::new(name);
+            let memory = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            return Allocator::new(session, memory).map(Some);
+        }
+        let plugin = Plugin::of(self.provider).ok();
+        match plugin.filter(|plugin| plugin.has_memory) {
+            Some(plugin) => (self.device(&plugin))
+                .map(|device| Allocator::new(session, device.memory_info(false)))
+                .transpose(),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs later sessions on the CPU, and warns the user if another provider was requested.
+    pub fn fall_back(&mut self, reason: impl Into<String>) {
         self.provider = Provider::Cpu;
-        self.fallback = Some(reason);
+        self.reason = Some(reason.into());
+        if let Some(warning) = self.warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// Why sessions do not run on the provider that was requested.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let reason = self.reason.as_ref()?;
+        let asked = !matches!(self.wanted, Provider::Auto | Provider::Cpu);
+        (asked && self.provider == Provider::Cpu).then(|| reason.clone())
     }
 
     /// Drops the environment that this module keeps for later loads. To be called at the end of
@@ -268,26 +341,6 @@ impl Runtime {
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         process.environment = None;
     }
-
-    fn choose_cuda(&mut self) {
-        match CUDA::is_available() {
-            // Registering loads the provider's own library, which is where a machine without
-            // CUDA or cuDNN fails.
-            Ok(true) => match self.cuda_builder() {
-                Ok(_) => self.provider = Provider::Cuda,
-                Err(error) => self.fall_back(format!("it does not start: {error}")),
-            },
-            Ok(false) if self.wanted == Provider::Auto => {}
-            Ok(false) => self.fall_back(format!("{} is built without it", self.path.display())),
-            Err(error) => self.fall_back(format!("the providers cannot be listed: {error}")),
-        }
-    }
-
-    fn cuda_builder(&self) -> ort::Result<SessionBuilder> {
-        Session::builder(&self.environment)?
-            .with_execution_providers([CUDA::default().build().error_on_failure()])
-            .map_err(ort::Error::from)
-    }
 }
 
 /// What this process has loaded: ort keeps the first library forever and makes only one
@@ -295,11 +348,14 @@ impl Runtime {
 struct Process {
     library: Option<PathBuf>,
     environment: Option<Environment>,
+    /// The plugin libraries that the environment has.
+    plugins: Vec<PathBuf>,
 }
 
 static PROCESS: Mutex<Process> = Mutex::new(Process {
     library: None,
     environment: None,
+    plugins: Vec::new(),
 });
 
 impl Process {
@@ -412,6 +468,7 @@ mod tests {
             let mut process = Process {
                 library: None,
                 environment: None,
+                plugins: Vec::new(),
             };
             let error = process
                 .environment(&located, &RuntimeOptions::default())
@@ -431,6 +488,7 @@ mod tests {
         let mut process = Process {
             library: Some(home.write("first", "")),
             environment: None,
+            plugins: Vec::new(),
         };
         let located = Located {
             path: home.write("second", ""),
@@ -474,15 +532,5 @@ mod tests {
         let library = home.write("libonnxruntime.so.1.30.2", "");
         std::os::unix::fs::symlink(library, &link).unwrap();
         assert_eq!(version_of(&link), "1.30.2");
-    }
-
-    #[test]
-    fn a_provider_has_one_name() {
-        for provider in <Provider as clap::ValueEnum>::value_variants() {
-            let name = provider.to_string();
-            let flag = clap::ValueEnum::to_possible_value(provider).unwrap();
-            assert_eq!(flag.get_name(), name);
-            assert_eq!(serde_json::to_value(provider).unwrap(), *name);
-        }
     }
 }

@@ -57,6 +57,7 @@ impl Worker {
         Ready {
             model: model.name.clone(),
             runs_on: model.runs_on.clone(),
+            warning: model.warning.clone(),
             prompt_format: model.fim.to_string(),
             prompt_tokens: pace.prompt_tokens(self.completions.capacity()),
             chunk_tokens: pace.chunk,

@@ -160,6 +160,7 @@ pub(crate) fn scripted(says: &str) -> (Model, Scripted) {
         fim: FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap(),
         context_length: 2048,
         runs_on: "a script".to_owned(),
+        warning: None,
     };
     (model, scripted)
 }

@@ -1,16 +1,19 @@
 //! A decoder graph run by ONNX Runtime.
 
+mod device_memory;
 mod in_place;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ort::memory::MemoryInfo;
 use ort::session::Session;
+use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType};
 
 use super::{CausalLm, ForwardError, KvCache, plain_file};
-use crate::runtime::{Provider, Runtime, RuntimeError};
+use crate::runtime::provider::Provider;
+use crate::runtime::{Runtime, RuntimeError};
+use device_memory::DeviceMemory;
 use in_place::{CacheSlot, InPlaceCache};
 
 /// A decoder graph with these inputs and outputs, and no others:
@@ -30,12 +33,12 @@ struct Graph {
     session: Mutex<Session>,
     slots: Vec<CacheSlot>,
     vocabulary: usize,
-    /// Of the device that computes.
-    memory: MemoryInfo<'static>,
+    /// Of the device that computes, if that is not the host's.
+    device: Option<Mutex<DeviceMemory>>,
 }
 
 impl OnnxLm {
-    /// Loads the graph at `path`. A GPU that turns out to be unusable falls back to the CPU.
+    /// Loads the graph at `path`. A device that turns out to be unusable falls back to the CPU.
     ///
     /// # Errors
     ///
@@ -45,25 +48,41 @@ impl OnnxLm {
             path: path.to_path_buf(),
             problem,
         };
-        let mut loaded = runtime.session_builder()?.commit_from_file(path);
-        if let (Err(error), Provider::Cuda) = (&loaded, runtime.provider) {
-            runtime.fall_back(format!("the model does not load on it: {error}"));
-            loaded = runtime.session_builder()?.commit_from_file(path);
+        let mut loaded = session(runtime.session_builder()?, path, runtime);
+        if let Err(problem) = &loaded
+            && runtime.provider != Provider::Cpu
+        {
+            let provider = runtime.provider;
+            runtime.fall_back(format!(
+                "{provider} is not used: the model does not load on it: {problem}"
+            ));
+            loaded = session(runtime.session_builder()?, path, runtime);
         }
-        let session = loaded.map_err(|error| {
+        let (session, device) = loaded.map_err(|problem| {
             // ONNX Runtime names the file of weights only when it is missing.
-            wrong(format!("{error}; copy the model folder again"))
+            wrong(format!("{problem}; copy the model folder again"))
         })?;
         let slots = cache_slots(&session, path).map_err(wrong)?;
         let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
-        let memory = runtime.provider.memory();
         Ok(Self(Arc::new(Graph {
             session: Mutex::new(session),
             slots,
             vocabulary,
-            memory: memory.map_err(|error| wrong(error.to_string()))?,
+            device: device.map(Mutex::new),
         })))
     }
+}
+
+/// The session, and the memory of its device. The text of the error is ONNX Runtime's.
+fn session(
+    mut builder: SessionBuilder,
+    path: &Path,
+    runtime: &Runtime,
+) -> Result<(Session, Option<DeviceMemory>), String> {
+    let session = builder.commit_from_file(path);
+    let session = session.map_err(|error| error.to_string())?;
+    let device = DeviceMemory::of(&session, runtime)?;
+    Ok((session, device))
 }
 
 impl CausalLm for OnnxLm {

@@ -1,12 +1,14 @@
-//! Loads a library in a child process first. A damaged one can silently end the process that loads
-//! it; the end of the child is reported as an error.
+//! Does in a child process what may end the process that does it, or never finish. A damaged
+//! library can silently end the process that loads it; the end of the child is reported as an error.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::locate::{Located, Source};
+use super::provider::Provider;
 use super::release;
 use super::{Runtime, RuntimeError, RuntimeOptions};
 use crate::cache_folder::cache_folder;
@@ -22,22 +24,27 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How often the child is checked. Loading takes some 30 ms.
 const TICK: Duration = Duration::from_millis(2);
 
-/// Loads the library and does nothing else: the child's part. The process ends when its standard
-/// input is closed, which also happens when the parent ends.
-///
-/// # Errors
-///
-/// When it does not load.
-pub fn load(library: &Path) -> Result<(), RuntimeError> {
+/// The child's part: from now on this process ends when its standard input is closed, which also
+/// happens when the parent ends.
+pub fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
         // Not an orderly exit, which would wait for the loader.
         std::process::abort();
     });
+}
+
+/// Loads the library and does nothing else: the child's part.
+///
+/// # Errors
+///
+/// When it does not load.
+pub fn load(library: &Path) -> Result<(), RuntimeError> {
+    end_with_parent();
     let options = RuntimeOptions {
         library: Some(library.to_path_buf()),
         offline: true,
-        provider: super::Provider::Cpu,
+        provider: Provider::Cpu,
     };
     Runtime::load(&options, &mut |_: &str| {}).map(drop)
 }
@@ -53,26 +60,50 @@ pub(super) fn check(located: &Located, waiter: &dyn Waiter) -> Result<(), String
     }
     let record = Record::in_folder(cache_folder().as_deref());
     let held = record.holds(&located.path, "loads as ONNX Runtime", || {
-        let child = Command::new(std::env::current_exe()?)
-            .arg(SUBCOMMAND)
-            .arg(&located.path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        watch(child, LIMIT, waiter)
+        let arguments = [SUBCOMMAND.as_ref(), located.path.as_os_str()];
+        in_child(&arguments, LIMIT, waiter).map(drop)
     });
     held.or_else(|problem| match problem {
-        Problem::Fatal(problem) => Err(problem),
+        Problem::Fatal(problem) => Err(format!("loading it {problem}")),
         // This process can try it itself, and its error says more.
         Problem::Unknown => Ok(()),
     })
 }
 
-/// Why it is not known that the library loads.
+/// Runs this program with `arguments`, and returns what it prints, which must be short. The child
+/// calls [`end_with_parent`]; it is ended at the limit, and when its work is no longer wanted.
+///
+/// # Errors
+///
+/// See [`Problem`].
+pub fn in_child(
+    arguments: &[&OsStr],
+    limit: Duration,
+    waiter: &dyn Waiter,
+) -> Result<String, Problem> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let printed = child.stdout.take();
+    watch(child, limit, waiter)?;
+    let mut text = String::new();
+    if let Some(printed) = printed {
+        printed.take(MOST_PRINTED).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// A pipe holds more, so that the child need not wait for its reader.
+const MOST_PRINTED: u64 = 4096;
+
+/// Why the child's work is not known to be done.
 #[derive(Debug, PartialEq, Eq)]
-enum Problem {
-    /// Loading it would end this process, or never finish.
+pub enum Problem {
+    /// It ends the process that does it, or does not finish. The text goes on after its subject:
+    /// `takes more than 60 s`.
     Fatal(String),
     /// The child could not tell.
     Unknown,
@@ -90,9 +121,9 @@ fn watch(mut child: Child, limit: Duration, waiter: &dyn Waiter) -> Result<(), P
     let problem = loop {
         match child.try_wait() {
             Ok(Some(status)) => return outcome(status),
-            Ok(None) if !waiter.is_wanted() => break "it is no longer wanted".to_owned(),
+            Ok(None) if !waiter.is_wanted() => break "is no longer wanted".to_owned(),
             Ok(None) if begun.elapsed() < limit => std::thread::sleep(TICK),
-            Ok(None) => break format!("loading it takes more than {limit:?}"),
+            Ok(None) => break format!("takes more than {limit:?}"),
             Err(_) => return Err(Problem::Unknown),
         }
     };
@@ -109,7 +140,7 @@ fn outcome(status: ExitStatus) -> Result<(), Problem> {
         Some(1 | 2) => Err(Problem::Unknown),
         // Windows has exit codes for what is a signal elsewhere.
         _ => Err(Problem::Fatal(format!(
-            "loading it ends the process with {status}: it is damaged, or made for another machine"
+            "ends the process with {status}: it is damaged, or made for another machine"
         ))),
     }
 }
@@ -138,10 +169,7 @@ mod tests {
         check(0, Ok(()));
         check(1 << 8, Err(None));
         check(2 << 8, Err(None));
-        check(
-            7,
-            Err(Some("loading it ends the process with signal: 7 (SIGBUS)")),
-        );
+        check(7, Err(Some("ends the process with signal: 7 (SIGBUS)")));
     }
 
     #[test]
@@ -162,7 +190,7 @@ mod tests {
             assert_eq!(there, Err(rustix::io::Errno::SRCH));
         };
         let short = Duration::from_millis(100);
-        check(short, &|_: &str| {}, "loading it takes more than 100ms");
-        check(LIMIT, &Never, "it is no longer wanted");
+        check(short, &|_: &str| {}, "takes more than 100ms");
+        check(LIMIT, &Never, "is no longer wanted");
     }
 }

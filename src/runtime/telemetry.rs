@@ -3,9 +3,10 @@
 use std::io;
 
 /// Official builds of ONNX Runtime, from 1.29 on, report processes, models and sessions to their
-/// maker, and keep an identifier and a queue in the user's cache. On Unix this variable, with the
-/// value 1, is the only switch for all of it, and is read when the library is loaded. On Windows
-/// there is only [`ort::environment::EnvironmentBuilder::with_telemetry`].
+/// maker, and keep an identifier and a queue in the user's cache; so do plugin libraries. On Unix
+/// this variable, with the value 1, is the only switch for all of it, and is read when a library is
+/// loaded. On Windows, where WebGPU's plugin reports nothing, there is only
+/// [`ort::environment::EnvironmentBuilder::with_telemetry`].
 #[cfg(unix)]
 const DISABLE_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 

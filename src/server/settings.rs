@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::engine::{Engine, MAX_NEW_TOKENS};
-use crate::runtime::{Provider, RuntimeOptions};
+use crate::runtime::RuntimeOptions;
+use crate::runtime::provider::Provider;
 use crate::suggest;
 use crate::text::exclusion::Exclusion;
 

@@ -52,7 +52,14 @@ impl From<&EngineState> for Status {
     fn from(state: &EngineState) -> Self {
         let (busy, kind, message) = match state {
             EngineState::Loading(what) => (true, Kind::Normal, what.clone()),
-            EngineState::Ready(ready) => (false, Kind::Normal, format!("{} is ready", ready.model)),
+            EngineState::Ready(ready) => match &ready.warning {
+                None => (false, Kind::Normal, format!("{} is ready", ready.model)),
+                Some(warning) => (
+                    false,
+                    Kind::Warning,
+                    format!("{} is ready, but {warning}", ready.model),
+                ),
+            },
             EngineState::Failed(problem) => (false, Kind::Error, problem.clone()),
         };
         Self {
@@ -75,5 +82,37 @@ impl Status {
             }),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Ready;
+
+    #[test]
+    fn a_model_that_does_not_run_where_it_should_is_a_warning() {
+        let status = |warning: Option<&str>| {
+            let ready = Ready {
+                model: "small".to_owned(),
+                runs_on: String::new(),
+                warning: warning.map(str::to_owned),
+                prompt_format: String::new(),
+                prompt_tokens: 0,
+                chunk_tokens: 0,
+                lanes: 0,
+                line_time: Duration::ZERO,
+                prefill_speed: 0.0,
+                decode_speed: 0.0,
+            };
+            let status = Status::from(&EngineState::Ready(ready));
+            (status.kind, status.message)
+        };
+        assert_eq!(status(None), (Kind::Normal, "small is ready".to_owned()));
+        let warning = "webgpu is not used: it finds no device";
+        let message = format!("small is ready, but {warning}");
+        assert_eq!(status(Some(warning)), (Kind::Warning, message));
     }
 }

@@ -1,9 +1,13 @@
 //! An imported model is loaded as any other, and computes what the file says.
 
+use std::path::Path;
+
 use interline::model::Model;
 use interline::model::import::{Progress, import};
 use interline::model::manifest::Layout;
+use interline::runtime::provider::Provider;
 use interline::runtime::{Runtime, RuntimeOptions};
+use tempfile::TempDir;
 
 use crate::gguf_file::{GgufFile, SIZES, Stored, Tensor, Value, vocabulary};
 use crate::reference;
@@ -13,6 +17,11 @@ use crate::reference;
 const MARGIN: f32 = 0.06;
 
 fn imported(file: &GgufFile) -> Model {
+    load(&folder_of(file).path().join("model"), Provider::Cpu)
+}
+
+/// A folder with the imported file in `model`.
+pub(crate) fn folder_of(file: &GgufFile) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("small.gguf");
     std::fs::write(&source, file.bytes().0).unwrap();
@@ -28,9 +37,14 @@ fn imported(file: &GgufFile) -> Model {
         total: all,
     };
     assert_eq!(seen.last(), Some(&expected));
+    folder
+}
+
+pub(crate) fn load(model: &Path, provider: Provider) -> Model {
     let mut progress = |line: &str| eprintln!("{line}");
     let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut progress).unwrap();
-    Model::load(&target, &mut runtime).unwrap()
+    runtime.run_on(provider).unwrap();
+    Model::load(model, &mut runtime).unwrap()
 }
 
 /// The root mean square of the difference, relative to that of `expected`.
@@ -42,9 +56,12 @@ fn difference(logits: &[f32], expected: &[Vec<f32>]) -> f32 {
     (squares.sum::<f32>() / all.sum::<f32>()).sqrt()
 }
 
-/// The logits of the file's model after each token, read at once and then one at a time.
 fn check(name: &str, file: &GgufFile, in_pairs: bool) {
-    let model = imported(file);
+    check_model(name, &imported(file), file, in_pairs);
+}
+
+/// The logits of the file's model after each token, read at once and then one at a time.
+pub(crate) fn check_model(name: &str, model: &Model, file: &GgufFile, in_pairs: bool) {
     let tokens = b"fn main() { let x = 1; }".map(u32::from);
     let expected = reference::logits(file, in_pairs, &tokens);
     let mut logits = Vec::new();

@@ -1,8 +1,8 @@
-//! What runs the model, and where its keys and values are.
+//! What runs the model.
 
 use interline::engine::{Engine, EngineState};
 use interline::model::Model;
-use interline::runtime::{Provider, Runtime, RuntimeOptions};
+use interline::runtime::{Runtime, RuntimeOptions};
 
 use crate::support;
 
@@ -12,7 +12,7 @@ use crate::support;
 fn a_fallback_is_reported_with_its_reason() {
     let engine = Engine::spawn(|_| {
         let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
-        runtime.fall_back("the model does not load on it: no device");
+        runtime.fall_back("webgpu is not used: no device");
         Model::load(&support::directory(), &mut runtime)
     });
     let ready = loop {
@@ -23,21 +23,10 @@ fn a_fallback_is_reported_with_its_reason() {
         }
     };
     let expected = "on cpu from ";
-    let reason = "(not on the GPU: the model does not load on it: no device)";
+    let reason = "(webgpu is not used: no device)";
     assert!(
         ready.runs_on.contains(expected) && ready.runs_on.ends_with(reason),
         "{}",
         ready.runs_on
     );
-}
-
-#[test]
-fn keys_and_values_belong_to_the_device_that_computes() {
-    // Device names come from the loaded library.
-    let _runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
-    for (provider, device) in [(Provider::Cpu, "Cpu"), (Provider::Cuda, "Cuda")] {
-        let memory = provider.memory().unwrap();
-        assert_eq!(memory.allocation_device().as_str(), device);
-        assert_eq!(memory.is_cpu_accessible(), provider == Provider::Cpu);
-    }
 }

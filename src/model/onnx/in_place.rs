@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ort::memory::{AllocationDevice, Allocator};
+use ort::memory::Allocator;
 use ort::session::IoBinding;
 use ort::value::Tensor;
 
@@ -33,10 +33,11 @@ pub(super) struct CacheSlot {
 /// `ort`'s checks accept one tensor on both sides, but its documentation does not promise it. So
 /// its version is pinned, and `tests/shipped_model/key_value_cache.rs` tests it.
 pub(super) struct InPlaceCache {
-    graph: Arc<Graph>,
-    binding: IoBinding,
-    /// The tensors that are bound, in the order of the slots.
+    /// The tensors that are bound, in the order of the slots. Before what they were allocated with,
+    /// so that they are dropped first.
     tensors: Vec<Tensor<f32>>,
+    binding: IoBinding,
+    graph: Arc<Graph>,
     lanes: usize,
     max_tokens: usize,
     /// How many rows the bound logits tensor has; 0 before the first pass.
@@ -46,21 +47,26 @@ pub(super) struct InPlaceCache {
 impl InPlaceCache {
     /// An empty cache for one sequence, in the memory of the device that computes.
     pub(super) fn new(graph: Arc<Graph>, max_tokens: usize) -> ort::Result<Self> {
-        let (binding, allocator) = bindable(&graph)?;
-        let shape = |slot: &CacheSlot| [1, slot.heads, max_tokens, slot.head_dim];
         let tensors = graph.slots.iter();
-        let tensors = tensors.map(|slot| Tensor::new(&allocator, shape(slot)));
+        let tensors = tensors.map(|slot| {
+            let shape = [1, slot.heads, max_tokens, slot.head_dim];
+            // With zeros, since what a device's memory held before may be no number.
+            graph.on_device(Tensor::new(&Allocator::default(), shape)?)
+        });
         let tensors = tensors.collect::<ort::Result<_>>()?;
-        Self::bound(graph, binding, tensors, 1, max_tokens)
+        Self::bound(graph, tensors, 1, max_tokens)
     }
 
     fn bound(
         graph: Arc<Graph>,
-        mut binding: IoBinding,
         mut tensors: Vec<Tensor<f32>>,
         lanes: usize,
         max_tokens: usize,
     ) -> ort::Result<Self> {
+        let session = graph.session.lock();
+        let session = session.unwrap_or_else(PoisonError::into_inner);
+        let mut binding = session.create_binding()?;
+        drop(session);
         for (slot, tensor) in graph.slots.iter().zip(&mut tensors) {
             binding.bind_input(&slot.past, &*tensor)?;
             binding.bind_output(&slot.present, tensor)?;
@@ -77,35 +83,23 @@ impl InPlaceCache {
 
     fn forked(&self, len: usize, lanes: usize, max_tokens: usize) -> ort::Result<Self> {
         let graph = &self.graph;
-        let (binding, device) = bindable(graph)?;
         let mut tensors = Vec::with_capacity(graph.slots.len());
         for (slot, from) in graph.slots.iter().zip(&self.tensors) {
             let dim = slot.head_dim;
             let shape = [lanes, slot.heads, max_tokens, dim];
             let mut copy = Tensor::<f32>::new(&Allocator::default(), shape)?;
-            let on_host;
-            let from = match is_on_host(from) {
-                true => from,
-                // Heads are copied one by one, which only the CPU can do.
-                false => {
-                    on_host = from.to(AllocationDevice::CPU, 0)?;
-                    &on_host
-                }
-            };
+            // Heads are copied one by one, which only the CPU can do.
+            let on_host = graph.on_host(from)?;
+            let from = on_host.as_ref().unwrap_or(from);
             let (_, from) = from.try_extract_tensor::<f32>()?;
             let (_, to) = copy.try_extract_tensor_mut::<f32>()?;
             let heads: Vec<_> = from.chunks(self.max_tokens * dim).collect();
             for (index, head) in to.chunks_mut(max_tokens * dim).enumerate() {
                 head[..len * dim].copy_from_slice(&heads[index % heads.len()][..len * dim]);
             }
-            if !graph.memory.is_cpu_accessible() {
-                let mut on_device = Tensor::<f32>::new(&device, shape)?;
-                copy.copy_into(&mut on_device)?;
-                copy = on_device;
-            }
-            tensors.push(copy);
+            tensors.push(graph.on_device(copy)?);
         }
-        Self::bound(graph.clone(), binding, tensors, lanes, max_tokens)
+        Self::bound(graph.clone(), tensors, lanes, max_tokens)
     }
 
     fn run(
@@ -188,16 +182,22 @@ impl std::fmt::Debug for InPlaceCache {
     }
 }
 
-/// A new binding, and the allocator of the device that computes.
-fn bindable(graph: &Graph) -> ort::Result<(IoBinding, Allocator)> {
-    let session = graph.session.lock().unwrap_or_else(PoisonError::into_inner);
-    let allocator = match graph.memory.is_cpu_accessible() {
-        true => Allocator::default(),
-        false => Allocator::new(&session, graph.memory.clone())?,
-    };
-    Ok((session.create_binding()?, allocator))
-}
+impl Graph {
+    /// The tensor, moved to the memory of the device that computes.
+    fn on_device(&self, tensor: Tensor<f32>) -> ort::Result<Tensor<f32>> {
+        let Some(device) = &self.device else {
+            return Ok(tensor);
+        };
+        let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.upload(&tensor)
+    }
 
-fn is_on_host(tensor: &Tensor<f32>) -> bool {
-    tensor.memory_info().is_cpu_accessible()
+    /// A copy of the tensor in the host's memory, unless it is there.
+    fn on_host(&self, tensor: &Tensor<f32>) -> ort::Result<Option<Tensor<f32>>> {
+        let Some(device) = &self.device else {
+            return Ok(None);
+        };
+        let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.download(tensor).map(Some)
+    }
 }
