@@ -2,6 +2,7 @@
 //! refused.
 #![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
+mod devices;
 mod gguf_file;
 mod reference;
 mod refused;
