@@ -324,8 +324,8 @@ fn a_gpu_is_used_where_it_is_wanted_or_faster() {
     if is_without_gpu() {
         return;
     }
-    // The attention for long passes needs subgroups of at least 8, and SwiftShader has 4, so that it
-    // computes something else. Apple's GPUs get another kernel, without subgroups.
+    // The attention for long passes is wrong on SwiftShader, whose subgroups are small
+    // (docs/decisions/013). Apple's GPUs get another kernel, without subgroups.
     let (library, bytes) = changed(b"\0google\0", b"\0apple\0\0");
     let home = Home::new();
     write(
