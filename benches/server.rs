@@ -208,7 +208,13 @@ async fn main() -> anyhow::Result<()> {
     let (near, far) = tokio::io::duplex(1 << 20);
     let (input, output) = tokio::io::split(far);
     let start = Arc::new(move |_: &EngineOptions| engine.clone());
-    let server = tokio::spawn(server::serve(input, output, Options::default(), start));
+    let server = tokio::spawn(server::serve(
+        input,
+        output,
+        Options::default(),
+        start,
+        None,
+    ));
     let mut client = Client::new(near);
     client
         .request("initialize", json!({"capabilities": {}}))

@@ -23,6 +23,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
+use crate::model::catalogue::DEFAULT;
+use crate::model::store::Store;
+use crate::model::store::name::Name;
 use crate::model::{Model, choice, trial};
 use crate::runtime::provider::Provider;
 use crate::runtime::{Runtime, probe, telemetry};
@@ -52,8 +55,7 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct EngineArguments {
-    /// A model from `interline model list`, or a model folder [default: the one that comes with
-    /// Interline]
+    /// A model from `interline model list`, or a model folder [default: the one in use]
     #[arg(long, global = true, value_name = "NAME|DIR")]
     model: Option<PathBuf>,
     /// The shared library of ONNX Runtime [default: found, or downloaded once with pip]
@@ -73,7 +75,7 @@ enum Command {
     Complete(complete::Arguments),
     /// Check runtime, model and prompt format, and measure speed
     Doctor,
-    /// List, download, add, check and remove models
+    /// List, download, add, use, check and remove models
     #[command(subcommand)]
     Model(models::Command),
     /// List and download what models can run on
@@ -196,7 +198,8 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
             }
             let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
             let start = Arc::new(|options: &EngineOptions| Arc::new(start_engine(options)));
-            Ok(server::serve(input, output, options, start).await)
+            let store = Store::of_user().ok();
+            Ok(server::serve(input, output, options, start, store).await)
         }
         Some(Command::Complete(arguments)) => complete::run(&arguments, options).await,
         Some(Command::Doctor) => doctor::run(options).await,
@@ -274,10 +277,44 @@ async fn ready_completer(
     options: &Options,
     documents: Arc<Documents>,
 ) -> anyhow::Result<(Completer, Ready)> {
-    let engine = Arc::new(start_engine(&options.engine()));
-    let ready = ready(&engine).await?;
-    let settings = options.suggest(engine).map_err(anyhow::Error::msg)?;
+    let (engine, ready) = ready_engine(options).await?;
+    let settings = options
+        .suggest(Arc::new(engine))
+        .map_err(anyhow::Error::msg)?;
     Ok((Completer::new(documents, settings), ready))
+}
+
+/// The engine that the options and the user's choice ask for, once it is ready. Where the choice
+/// cannot be loaded, the default serves.
+async fn ready_engine(options: &Options) -> anyhow::Result<(Engine, Ready)> {
+    let in_use = in_use(options);
+    let engine = start_engine(&options.engine(in_use.as_ref()));
+    let problem = match (ready(&engine).await, &in_use) {
+        (Ok(ready), _) => return Ok((engine, ready)),
+        (Err(problem), None) => return Err(problem),
+        (Err(problem), Some(_)) => problem,
+    };
+    let engine = start_engine(&options.engine(None));
+    let Ok(ready) = ready(&engine).await else {
+        return Err(problem);
+    };
+    let name = in_use.as_ref().map_or("", Name::as_str);
+    say(&format!(
+        "using {DEFAULT}: {name} cannot be used: {problem}"
+    ));
+    Ok((engine, ready))
+}
+
+/// The model that the user has chosen in the store, if the options name none.
+fn in_use(options: &Options) -> Option<Name> {
+    if options.model.is_some() {
+        return None;
+    }
+    let chosen = Store::of_user().and_then(|store| store.in_use());
+    chosen.unwrap_or_else(|problem| {
+        say(&format!("using {DEFAULT}: {problem}"));
+        None
+    })
 }
 
 /// Waits until the engine is ready or has failed.

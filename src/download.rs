@@ -56,6 +56,11 @@ pub trait Waiter {
     /// Accepts a line about what is being done.
     fn say(&mut self, what: &str);
 
+    /// Accepts a line about another part of the work, whose progress starts anew.
+    fn part(&mut self, what: &str) {
+        self.say(what);
+    }
+
     /// Accepts how much of the total has been done, in bytes. This is called many times a second.
     fn progress(&mut self, _done: u64, _total: u64) {}
 

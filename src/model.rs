@@ -8,6 +8,7 @@ pub mod findings;
 pub mod import;
 pub mod manifest;
 pub mod onnx;
+pub mod overview;
 pub mod plain_file;
 pub mod store;
 pub mod sums;

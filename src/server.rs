@@ -18,10 +18,13 @@ pub mod framing;
 pub mod items;
 pub mod malformed;
 pub mod messages;
+mod model_commands;
 pub mod outcome;
 mod perform;
+mod progress;
 pub mod settings;
 pub mod status;
+mod switch;
 #[cfg(test)]
 mod tests;
 pub mod tidy;
@@ -46,7 +49,9 @@ use tower_lsp::ls_types::{
 };
 use tower_lsp::{Client, LanguageServer, LspService};
 
-use crate::engine::{Engine, EngineState};
+use crate::engine::Engine;
+use crate::model::store::Store;
+use crate::model::store::name::Name;
 use crate::server::capabilities::initialize_result;
 use crate::server::cells::{CELLS_CHANGED, DidChangeCellsParams};
 use crate::server::commands::Command;
@@ -54,8 +59,11 @@ use crate::server::items::{
     DidPartiallyAcceptCompletionParams, DidShowCompletionParams, NoRange, inline_items, menu_items,
     request_id,
 };
+use crate::server::model_commands::Pulling;
+use crate::server::progress::Running;
 use crate::server::settings::{Addressee, EngineOptions, Options, Sent};
-use crate::server::status::{DidChangeStatus, DidFocusParams, Status};
+use crate::server::status::DidFocusParams;
+use crate::server::switch::{By, Chosen, Switch};
 use crate::server::tidy::{HALVED_CHANGE, HalvedChangeParams, OUT_OF_STEP, OutOfStepParams};
 use crate::suggest::record::{Acceptance, Silence};
 use crate::suggest::{Completer, Completions, Face};
@@ -74,8 +82,15 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 pub type StartEngine = Arc<dyn Fn(&EngineOptions) -> Arc<Engine> + Send + Sync>;
 
 /// Serves one client until it sends `exit`, closes its end, or its process ends. Returns whether it
-/// sent `shutdown` before that and its messages could be read to the end.
-pub async fn serve<I, O>(input: I, output: O, options: Options, start_engine: StartEngine) -> bool
+/// sent `shutdown` before that and its messages could be read to the end. Without a store, the models
+/// are those that the settings name.
+pub async fn serve<I, O>(
+    input: I,
+    output: O,
+    options: Options,
+    start_engine: StartEngine,
+    store: Option<Store>,
+) -> bool
 where
     I: AsyncRead + Unpin,
     O: AsyncWrite,
@@ -84,14 +99,15 @@ where
     let (service, socket) = LspService::build(|client| Server {
         client,
         options,
-        configured: Mutex::default(),
-        unknown: Mutex::default(),
+        configured: Arc::default(),
+        warnings: Mutex::default(),
         start_engine,
+        store,
         end: end.clone(),
         documents: Arc::default(),
         session: OnceLock::new(),
-        inactive: Arc::default(),
         running: Arc::default(),
+        pulling: Arc::default(),
     })
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
     .custom_method("textDocument/didFocus", Server::did_focus)
@@ -146,16 +162,16 @@ struct Server {
     client: Client,
     /// The settings from the command line; the client's take precedence.
     options: Options,
-    configured: Mutex<Configured>,
-    /// Unknown settings that the user is still to be warned of.
-    unknown: Mutex<Vec<String>>,
+    configured: Arc<Mutex<Configured>>,
+    /// What the user is still to be warned of.
+    warnings: Mutex<Vec<String>>,
     start_engine: StartEngine,
+    store: Option<Store>,
     end: Arc<End>,
     documents: Arc<Documents>,
     session: OnceLock<Session>,
-    /// The status that the client was last sent for the current file, if nothing is ever shown in it.
-    inactive: Arc<Mutex<Option<Status>>>,
-    running: Arc<perform::Running>,
+    running: Arc<Running>,
+    pulling: Arc<Pulling>,
 }
 
 /// The settings in force.
@@ -163,6 +179,14 @@ struct Server {
 struct Configured {
     sent: Sent,
     options: Options,
+    /// The model that the user has chosen in the store.
+    in_use: Option<Name>,
+}
+
+impl Configured {
+    fn engine(&self) -> EngineOptions {
+        self.options.engine(self.in_use.as_ref())
+    }
 }
 
 /// What `initialize` decides.
@@ -176,7 +200,8 @@ struct Session {
     /// Whether the client has asked for ghost text.
     has_ghost_text: AtomicBool,
     workspaces: Mutex<Vec<PathBuf>>,
-    completer: Completer,
+    completer: Arc<Completer>,
+    switch: Arc<Switch>,
 }
 
 impl Session {
@@ -199,19 +224,29 @@ impl Server {
         self.session.get().ok_or_else(Error::internal_error)
     }
 
-    /// The settings after a client's message, and the unknown names in it. They take effect once they
-    /// are [kept](Self::keep).
+    /// The settings after a client's message, and warnings of unknown names in it. They take effect
+    /// once they are [kept](Self::keep).
     fn configured(
         &self,
         message: Value,
         addressee: Addressee,
     ) -> std::result::Result<(Configured, Vec<String>), String> {
-        let mut sent = self.lock_configured().sent.clone();
+        let Configured {
+            mut sent, in_use, ..
+        } = self.lock_configured().clone();
         let unknown = sent.take(message, addressee);
         let options = sent.options()?.or(self.options.clone());
         // Report an invalid glob now.
         options.exclusion()?;
-        Ok((Configured { sent, options }, unknown))
+        let configured = Configured {
+            sent,
+            options,
+            in_use,
+        };
+        let unknown = unknown.into_iter();
+        let warnings =
+            unknown.map(|name| format!("Interline ignores the unknown setting `{name}`"));
+        Ok((configured, warnings.collect()))
     }
 
     fn keep(&self, configured: Configured) {
@@ -224,67 +259,16 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Warns the user of settings that Interline does not have.
-    async fn warn_unknown(&self, unknown: Vec<String>) {
-        for name in unknown {
-            let problem = format!("Interline ignores the unknown setting `{name}`");
+    fn lock_warnings(&self) -> MutexGuard<'_, Vec<String>> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn warn(&self, warnings: Vec<String>) {
+        for warning in warnings {
             self.client
-                .show_message(MessageType::WARNING, problem)
+                .show_message(MessageType::WARNING, warning)
                 .await;
         }
-    }
-
-    /// Tells the client of the engine's state, now and at each change until the engine ends.
-    fn follow(&self, engine: &Arc<Engine>) {
-        let current = Arc::downgrade(engine);
-        let mut state = engine.state();
-        let client = self.client.clone();
-        let inactive = self.inactive.clone();
-        tokio::spawn(async move {
-            loop {
-                let now = state.borrow_and_update().clone();
-                // Another engine may have taken its place while it was loading.
-                if current.strong_count() == 0 {
-                    return;
-                }
-                // A ready model changes nothing in a file in which it is not used.
-                let off = inactive
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let off = off.filter(|_| matches!(now, EngineState::Ready(_)));
-                client
-                    .send_notification::<DidChangeStatus>(off.unwrap_or_else(|| Status::from(&now)))
-                    .await;
-                if let EngineState::Failed(problem) = now {
-                    // Few editors show the status, but the user must see this.
-                    let problem = format!("Interline cannot complete: {problem}");
-                    client.show_message(MessageType::ERROR, problem).await;
-                }
-                if state.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    /// Tells the client when the current file becomes one in which nothing is ever shown, and when it
-    /// no longer is one.
-    async fn file_status(&self, session: &Session, silence: Option<&Silence>) {
-        let inactive = silence.and_then(Status::inactive);
-        let status = {
-            let mut last = self.inactive.lock().unwrap_or_else(PoisonError::into_inner);
-            if *last == inactive {
-                return;
-            }
-            last.clone_from(&inactive);
-            inactive.unwrap_or_else(|| {
-                Status::from(&*session.completer.settings().engine.state().borrow())
-            })
-        };
-        self.client
-            .send_notification::<DidChangeStatus>(status)
-            .await;
     }
 
     /// The document and the position that a request is about, if the client has opened it.
@@ -310,7 +294,7 @@ impl Server {
     ) -> Option<Completions> {
         let answer = session.completer.complete(snapshot, trigger, face).await;
         if !answer.as_ref().is_err_and(Silence::is_undecided) {
-            self.file_status(session, answer.as_ref().err()).await;
+            session.switch.file_status(answer.as_ref().err()).await;
         }
         match answer {
             Ok(completions) => Some(completions),
@@ -412,7 +396,7 @@ impl Server {
         });
         let silence =
             snapshot.and_then(|snapshot| session.completer.settings().permit(&snapshot).err());
-        self.file_status(session, silence.as_ref()).await;
+        session.switch.file_status(silence.as_ref()).await;
     }
 
     async fn did_show(&self, params: DidShowCompletionParams) {
@@ -450,15 +434,36 @@ impl LanguageServer for Server {
         let menu_hides_ghost = client == Some("Neovim");
 
         let message = params.initialization_options.unwrap_or_default();
-        let (configured, unknown) = self
+        let (mut configured, mut warnings) = self
             .configured(message, Addressee::Us)
             .map_err(Error::invalid_params)?;
-        let engine = (self.start_engine)(&configured.options.engine());
-        let settings = configured.options.suggest(engine.clone());
+        let chosen = self.store.as_ref().map(Chosen::in_store);
+        match chosen.as_ref().map(|chosen| &chosen.name) {
+            Some(Ok(name)) => configured.in_use.clone_from(name),
+            Some(Err(problem)) => warnings.push(format!("Interline {problem}")),
+            None => {}
+        }
+        let by = match configured.options.model {
+            Some(_) => By::Settings,
+            None => By::Choice,
+        };
+        let engine_options = configured.engine();
+        let engine = (self.start_engine)(&engine_options);
+        let settings = configured.options.suggest(engine);
         let settings = settings.map_err(Error::invalid_params)?;
         self.keep(configured);
-        self.follow(&engine);
-        let completer = Completer::new(self.documents.clone(), settings);
+        let completer = Arc::new(Completer::new(self.documents.clone(), settings));
+        let switch = Switch::begin(
+            self.client.clone(),
+            self.start_engine.clone(),
+            self.running.clone(),
+            completer.clone(),
+            engine_options,
+            by,
+        );
+        if let (Some(store), Some(chosen)) = (&self.store, chosen) {
+            switch.watch(store.clone(), chosen, self.configured.clone());
+        }
         if self
             .session
             .set(Session {
@@ -469,6 +474,7 @@ impl LanguageServer for Server {
                 has_ghost_text: AtomicBool::default(),
                 workspaces: Mutex::new(workspaces),
                 completer,
+                switch,
             })
             .is_err()
         {
@@ -481,15 +487,14 @@ impl LanguageServer for Server {
                 end.client_gone.notify_one();
             });
         }
-        *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = unknown;
+        *self.lock_warnings() = warnings;
         Ok(initialize_result(encoding))
     }
 
     /// Before this the client accepts no messages.
     async fn initialized(&self, _: InitializedParams) {
-        let unknown =
-            std::mem::take(&mut *self.unknown.lock().unwrap_or_else(PoisonError::into_inner));
-        self.warn_unknown(unknown).await;
+        let warnings = std::mem::take(&mut *self.lock_warnings());
+        self.warn(warnings).await;
     }
 
     async fn shutdown(&self) -> Result<()> {
@@ -535,31 +540,24 @@ impl LanguageServer for Server {
         let Ok(session) = self.session() else { return };
         let applied = self
             .configured(params.settings, Addressee::AnyServer)
-            .and_then(|(configured, unknown)| {
-                let before = self.lock_configured().options.clone();
-                let options = &configured.options;
-                if before == *options {
-                    self.keep(configured);
-                    return Ok(unknown);
+            .and_then(|(configured, warnings)| {
+                let before = self.lock_configured().clone();
+                let (old, new) = (&before.options, &configured.options);
+                if old.without_engine() != new.without_engine() {
+                    let settings = new.suggest(session.switch.engine())?;
+                    if old.excluded_files != new.excluded_files {
+                        self.running.settings_changed();
+                    }
+                    session.completer.configure(settings);
                 }
-                let same_engine = before.engine() == options.engine();
-                let engine = match same_engine {
-                    true => session.completer.settings().engine.clone(),
-                    false => (self.start_engine)(&options.engine()),
-                };
-                let settings = options.suggest(engine.clone())?;
-                if !same_engine || before.excluded_files != options.excluded_files {
-                    self.running.cancel_all();
-                }
-                session.completer.configure(settings);
-                if !same_engine {
-                    self.follow(&engine);
+                if before.engine() != configured.engine() {
+                    session.switch.to(configured.engine(), By::Settings);
                 }
                 self.keep(configured);
-                Ok(unknown)
+                Ok(warnings)
             });
         match applied {
-            Ok(unknown) => self.warn_unknown(unknown).await,
+            Ok(warnings) => self.warn(warnings).await,
             Err(problem) => {
                 let problem = format!("Interline keeps its previous settings: {problem}");
                 self.client
@@ -615,6 +613,12 @@ impl LanguageServer for Server {
                 let text = self.documents.text(uri.as_str());
                 Ok(text.map(|text| text.to_string().into()))
             }
+            Command::Models => self.models().await,
+            Command::PullModel(what) => {
+                let token = params.work_done_progress_params.work_done_token;
+                self.pull_model(what, token).await
+            }
+            Command::UseModel(name) => self.use_model(&name).await,
             Command::Task(kind, arguments) => {
                 let token = params.work_done_progress_params.work_done_token;
                 self.perform(kind, arguments, token).await

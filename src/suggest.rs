@@ -165,6 +165,13 @@ impl Completer {
         lock(&self.cache).clear();
     }
 
+    /// Replaces the engine, and nothing else of the settings. What the one before it still writes is
+    /// not shown.
+    pub fn use_engine(&self, engine: Arc<Engine>) {
+        let settings = Settings::clone(&self.settings());
+        self.configure(Settings { engine, ..settings });
+    }
+
     /// The current settings.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {

@@ -176,7 +176,7 @@ async fn run(data: &[u8]) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start = Arc::new(|_: &_| ENGINE.clone());
-    let serve = interline::server::serve(input, output, Options::default(), start);
+    let serve = interline::server::serve(input, output, Options::default(), start, None);
     let mut serve = Box::pin(serve);
     let (input, output) = tokio::io::split(near);
     let mut client = Connection {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{ready_completer, with_causes};
+use super::{in_use, ready_completer, with_causes};
 use crate::cache_folder::cache_folder;
 use crate::engine::Ready;
 use crate::model::manifest::Manifest;
@@ -25,9 +25,16 @@ const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"
 /// Returns whether all is well. The report is the engine's own, and the engine is started as the
 /// server starts it, so it shows what the server would use.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
-    let directory = choice::folder(options.engine().model.as_deref());
+    let in_use = in_use(&options);
+    let why = match (&options.model, &in_use) {
+        (Some(_), _) => "named by --model",
+        (None, Some(_)) => "chosen with `interline model use`",
+        (None, None) => "the default, as no other is chosen",
+    };
+    let directory = choice::folder(options.engine(in_use.as_ref()).model.as_deref());
     let directory = directory.map_err(anyhow::Error::from);
-    let mut healthy = report("model", directory.and_then(|directory| files(&directory)));
+    let checked = directory.and_then(|directory| files(&directory));
+    let mut healthy = report("model", checked.map(|text| format!("{text}; {why}")));
 
     let documents = Arc::new(Documents::new());
     let (completer, ready) = match ready_completer(&options, documents.clone()).await {

@@ -9,11 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::download::hub::Hub;
 use crate::download::{self, Waiter};
-use crate::model::catalogue::{Catalogue, DEFAULT, Entry};
+use crate::model::catalogue::{Catalogue, DEFAULT};
 use crate::model::choice;
-use crate::model::default_directory;
 use crate::model::findings::findings;
-use crate::model::manifest::Manifest;
+use crate::model::overview::{Known, Whereabouts, overview};
 use crate::model::store::name::Name;
 use crate::model::store::origin::Origin;
 use crate::model::store::pull::Wanted;
@@ -39,6 +38,15 @@ pub enum Command {
         /// The name it gets [default: that of the folder or file]
         #[arg(long)]
         name: Option<Name>,
+    },
+    /// Use a model wherever none is named, in servers that run too
+    Use {
+        /// A model that is here
+        #[arg(required_unless_present = "default")]
+        name: Option<Name>,
+        /// Go back to the model that comes with Interline
+        #[arg(long, conflicts_with = "name")]
+        default: bool,
     },
     /// Show what Interline finds in a model, and why
     Info {
@@ -71,6 +79,10 @@ impl Command {
                 Store::of_user()?.add(&path, name, &mut Meter::default())?;
                 Ok(true)
             }
+            Self::Use { name, .. } => {
+                let name = name.map_or_else(|| DEFAULT.parse(), Ok)?;
+                take_into_use(&Store::of_user()?, &name)
+            }
             Self::Info { model } => info(&model),
             Self::Verify { name } => verify(&Store::of_user()?, name),
             Self::Remove { name } => {
@@ -89,23 +101,15 @@ impl Command {
 fn list(store: &Store) -> anyhow::Result<bool> {
     let mut rows = vec![["NAME", "SIZE", "LICENCE", "MEMORY", "HERE"].map(str::to_owned)];
     let mut out = std::io::stdout().lock();
-    let mut names = store.names();
-    for entry in &Catalogue::embedded().models {
-        let name: Name = entry.name.parse()?;
-        names.retain(|other| *other != name);
-        rows.push(catalogue_row(store, &name, entry));
+    let mut in_use = store.in_use().unwrap_or_else(|problem| {
+        super::say(&problem.to_string());
+        None
+    });
+    if let Some(name) = in_use.take_if(|name| store.get(name).is_none()) {
+        super::say(&format!("{name} was in use and is gone; {DEFAULT} serves"));
     }
-    for name in names {
-        let folder = store.path().join(name.as_str());
-        let manifest = Manifest::read(&folder).ok();
-        let license = manifest.and_then(|manifest| manifest.license);
-        rows.push([
-            name.to_string(),
-            megabytes(store::size(&folder)),
-            license.unwrap_or_else(|| "unknown".to_owned()),
-            String::new(),
-            "yes".to_owned(),
-        ]);
+    for known in overview(store)? {
+        rows.push(row(&known, in_use.as_ref()));
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2), width(3)];
@@ -118,32 +122,35 @@ fn list(store: &Store) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn catalogue_row(store: &Store, name: &Name, entry: &Entry) -> [String; 5] {
-    let folder = match &entry.file {
-        Some(_) => store.get(name),
-        None => default_directory(),
-    };
-    let size = match (&folder, &entry.file) {
-        (Some(folder), _) => megabytes(store::size(folder)),
-        (None, Some(file)) => megabytes(file.size()),
-        (None, None) => String::new(),
-    };
-    let here = match (folder, &entry.file) {
-        (Some(_), None) => "yes, the default".to_owned(),
-        (Some(_), Some(_)) => "yes".to_owned(),
-        (None, None) => "no: it is not where it was installed".to_owned(),
-        (None, Some(_)) => match store.unfinished(name) {
-            0 => format!("no: interline model pull {name}"),
-            have => format!("{} of it: interline model pull {name}", megabytes(have)),
-        },
+fn row(known: &Known, in_use: Option<&Name>) -> [String; 5] {
+    let name = &known.name;
+    let is_in_use = name.as_str() == in_use.map_or(DEFAULT, Name::as_str);
+    let here = match known.whereabouts {
+        Whereabouts::Here if is_in_use => "yes, in use".to_owned(),
+        Whereabouts::Here => "yes".to_owned(),
+        Whereabouts::ToPull(0) => format!("no: interline model pull {name}"),
+        Whereabouts::ToPull(have) => {
+            format!("{} of it: interline model pull {name}", megabytes(have))
+        }
+        Whereabouts::Lost => "no: it is not where it was installed".to_owned(),
     };
     [
         name.to_string(),
-        size,
-        entry.license.clone(),
-        format!("{} MB", entry.memory_mb),
+        megabytes(known.size),
+        known.license.clone(),
+        known.memory.map_or_else(String::new, megabytes),
         here,
     ]
+}
+
+fn take_into_use(store: &Store, name: &Name) -> anyhow::Result<bool> {
+    choice::named(store, name)?;
+    store.take_into_use(name)?;
+    super::say(&format!(
+        "{name} is in use; servers that run switch to it, unless --model or the setting `model` \
+         names another"
+    ));
+    Ok(true)
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -152,35 +159,16 @@ fn megabytes(bytes: u64) -> String {
 
 fn pull(store: &Store, what: &str) -> anyhow::Result<bool> {
     let hub = Hub::of_environment();
-    let wanted = match Catalogue::embedded().get(what) {
-        Some(Entry { file: None, .. }) => {
-            super::say(&format!(
-                "{what} comes with Interline; there is nothing to pull"
-            ));
-            return Ok(true);
-        }
-        Some(Entry {
-            file: Some(file), ..
-        }) => Wanted {
-            name: what.parse()?,
-            file: file.pinned(what),
-            sources: file.sources(&hub),
-        },
-        None => {
-            let repository = what
-                .split_once(':')
-                .map_or(what, |(repository, _)| repository);
-            let parts: Vec<&str> = repository.split('/').collect();
-            ensure!(
-                matches!(parts[..], [owner, name] if !owner.is_empty() && !name.is_empty()),
-                "{what:?} is neither a name from `interline model list` nor OWNER/REPO[:FILE]"
-            );
-            Wanted::on_hub(what, &hub)?
-        }
-    };
+    if what == DEFAULT {
+        super::say(&format!(
+            "{what} comes with Interline; there is nothing to pull"
+        ));
+        return Ok(true);
+    }
+    let wanted = Wanted::named(what, &hub)?;
     let folder = store.pull(&wanted, &download::pythons(), &mut Meter::default())?;
     super::say(&format!(
-        "use it with --model {} or the setting `model`",
+        "use it with `interline model use {}`",
         folder.file_name().unwrap_or_default().display()
     ));
     Ok(true)
@@ -217,11 +205,7 @@ fn info(model: &Path) -> anyhow::Result<bool> {
         .into_iter()
         .flat_map(|entry| &entry.scores)
     {
-        writeln!(
-            out,
-            "{:<11} {} % ({})",
-            "scores", score.percent, score.bench
-        )?;
+        writeln!(out, "{:<11} {score}", "scores")?;
     }
     Ok(true)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{ready, start_engine};
+use super::ready_engine;
 use crate::server;
 use crate::server::client::{Client, file_uri};
 use crate::server::commands::WHY;
@@ -104,12 +104,12 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         }],
         Some(count) => functions(file, &text, count)?,
     };
-    let engine = Arc::new(start_engine(&options.engine()));
-    ready(&engine).await?;
+    let (engine, _) = ready_engine(&options).await?;
+    let engine = Arc::new(engine);
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start = Arc::new(move |_: &EngineOptions| engine.clone());
-    let server = tokio::spawn(server::serve(input, output, options, start));
+    let server = tokio::spawn(server::serve(input, output, options, start, None));
     let absolute = std::path::absolute(file)?;
     let uri = file_uri(&absolute).with_context(|| format!("{} has no URI", absolute.display()))?;
     let keystrokes = type_through(Client::new(near), &uri, id_of_file(file), &typings).await?;

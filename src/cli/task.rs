@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, bail, ensure};
 
 use super::delivery::{Delivery, Original};
-use super::{ready, say, start_engine};
+use super::{ready_engine, say};
 use crate::engine::cancel::Cancel;
 use crate::server::settings::Options;
 use crate::suggest::record::Silence;
@@ -290,8 +290,7 @@ async fn perform(
         bail!(Silence::Excluded(pattern.to_owned()));
     }
     let examples = task.examples(source, file, Some(Path::new(".")), &exclusion)?;
-    let engine = start_engine(&options.engine());
-    ready(&engine).await?;
+    let (engine, _) = ready_engine(&options).await?;
     let terminal = std::io::stderr().is_terminal();
     // This thread has nothing else to do.
     let mut observer = |progress: Progress<'_>| {

@@ -1,5 +1,6 @@
 //! The models that Interline knows by name: `models/catalogue.toml`.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -31,6 +32,9 @@ pub struct Entry {
     pub license: String,
     /// The memory for weights and cache, in megabytes.
     pub memory_mb: u64,
+    /// Whether it is the one to get for someone who wants better completions than the default's.
+    #[serde(default)]
+    pub recommended: bool,
     /// What it scores.
     #[serde(default)]
     pub scores: Vec<Score>,
@@ -74,6 +78,12 @@ struct Part {
     member: String,
     size: u64,
     sha256: String,
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} % ({})", self.percent, self.bench)
+    }
 }
 
 impl Catalogue {
@@ -153,6 +163,9 @@ mod tests {
         assert_eq!(catalogue.models[0].name, DEFAULT);
         let names: HashSet<_> = catalogue.models.iter().map(|entry| &entry.name).collect();
         assert_eq!(names.len(), catalogue.models.len());
+        let recommended = catalogue.models.iter().filter(|entry| entry.recommended);
+        let recommended: Vec<_> = recommended.collect();
+        assert!(matches!(recommended[..], [entry] if entry.file.is_some()));
         for entry in &catalogue.models {
             let name = &entry.name;
             assert!(name.parse::<Name>().is_ok(), "{name}");

@@ -25,25 +25,41 @@ pub fn folder(given: Option<&Path>) -> Result<PathBuf, ChoiceError> {
     }
 }
 
+/// The folder of the model that has this name: the default, or a model in the store.
+///
+/// # Errors
+///
+/// See [`ChoiceError`].
+pub fn named(store: &Store, name: &Name) -> Result<PathBuf, ChoiceError> {
+    match name.as_str() {
+        DEFAULT => folder(None),
+        name => by_name(store, name),
+    }
+}
+
 fn in_store(store: &Store, given: &Path) -> Result<PathBuf, ChoiceError> {
     let text = given.to_string_lossy();
     if text.contains(std::path::is_separator) {
         return Ok(given.to_path_buf());
     }
+    match by_name(store, &text) {
+        Err(ChoiceError::Unknown { .. }) if given.exists() => Ok(given.to_path_buf()),
+        found => found,
+    }
+}
+
+fn by_name(store: &Store, text: &str) -> Result<PathBuf, ChoiceError> {
     let name = text.parse::<Name>().ok();
     if let Some(folder) = name.as_ref().and_then(|name| store.get(name)) {
         return Ok(folder);
     }
-    if Catalogue::embedded().get(&text).is_some() {
-        return Err(ChoiceError::NotPulled(text.into_owned()));
-    }
-    match given.exists() {
-        true => Ok(given.to_path_buf()),
-        false => Err(ChoiceError::Unknown {
-            name: text.into_owned(),
+    Err(match Catalogue::embedded().get(text) {
+        Some(_) => ChoiceError::NotPulled(text.to_owned()),
+        None => ChoiceError::Unknown {
+            name: text.to_owned(),
             names: store.names(),
-        }),
-    }
+        },
+    })
 }
 
 /// Why there is no model folder.

@@ -3,6 +3,7 @@
 //! ```text
 //! models/
 //!   NAME/          a model folder, with the record of where it came from
+//!   .in-use        the name of the model that the user has chosen
 //!   .work/NAME/    what an unfinished pull has so far; the next one continues it
 //!   .locks/NAME    locked by the process that changes NAME or .work/NAME
 //! ```
@@ -11,6 +12,7 @@
 //! never seen, whenever the process ends.
 
 pub mod add;
+mod in_use;
 pub mod name;
 pub mod origin;
 pub mod pull;
@@ -90,11 +92,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When there is neither, and when the files cannot be removed.
+    /// When there is neither, when the model is in use, and when the files cannot be removed.
     pub fn remove(&self, name: &Name, waiter: &mut dyn Waiter) -> Result<(), StoreError> {
         let (folder, work) = (self.folder.join(name.as_str()), self.work(name));
         if !folder.is_dir() && !work.is_dir() {
             return Err(self.missing(name));
+        }
+        if folder.is_dir() && self.in_use().is_ok_and(|used| used.as_ref() == Some(name)) {
+            return Err(StoreError::Used(name.clone()));
         }
         let at_work = self.enter(name, waiter)?;
         if folder.is_dir() {
@@ -254,6 +259,19 @@ pub enum StoreError {
         name: Name,
         /// The models it has.
         names: Vec<Name>,
+    },
+    /// The model that is to be removed is in use.
+    #[error("{0} is in use; choose another model with `interline model use`, and then remove it")]
+    Used(Name),
+    /// It does not tell which model is in use.
+    #[error(
+        "cannot tell from {path} which model is in use: {problem}; run `interline model use NAME`"
+    )]
+    InUse {
+        /// The file with the user's choice.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A file or folder of it cannot be changed.
     #[error(

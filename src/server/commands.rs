@@ -8,6 +8,7 @@ use tower_lsp::ls_types::{
     CodeActionTriggerKind, Command as LspCommand, Diagnostic, ProgressToken, Range, Uri,
 };
 
+use crate::model::store::name::{Name, NameError};
 use crate::text::language::Language;
 
 /// The command that an item carries, which the client runs when the user has accepted it: `[id]`.
@@ -20,6 +21,15 @@ pub const WHY: &str = "interline.why";
 /// `[uri]`. It must equal the editor's text.
 pub const DOCUMENT_TEXT: &str = "interline.documentText";
 
+/// The command that returns the models that can be pulled and those that are here.
+pub const MODELS: &str = "interline.models";
+
+/// The command that pulls a model: `[NAME]` or `[OWNER/REPO[:FILE]]`.
+pub const PULL_MODEL: &str = "interline.pullModel";
+
+/// The command that takes a model into use, here and in the store: `[NAME]`.
+pub const USE_MODEL: &str = "interline.useModel";
+
 /// A command with its arguments.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -29,6 +39,12 @@ pub enum Command {
     Why(Option<usize>),
     /// See [`DOCUMENT_TEXT`].
     DocumentText(Uri),
+    /// See [`MODELS`].
+    Models,
+    /// See [`PULL_MODEL`].
+    PullModel(String),
+    /// See [`USE_MODEL`].
+    UseModel(Name),
     /// A task.
     Task(TaskKind, TaskArguments),
 }
@@ -71,7 +87,7 @@ pub struct TaskArguments {
 type Read = fn(Arguments) -> Result<Command, String>;
 
 /// All commands, with a description of their arguments.
-const COMMANDS: [(&str, &str, Read); 10] = [
+const COMMANDS: [(&str, &str, Read); 13] = [
     (ACCEPT, "the id of a completion", |mut arguments| {
         Ok(Command::Accept(arguments.next()?))
     }),
@@ -80,6 +96,18 @@ const COMMANDS: [(&str, &str, Read); 10] = [
     }),
     (DOCUMENT_TEXT, "a document's URI", |mut arguments| {
         Ok(Command::DocumentText(arguments.next()?))
+    }),
+    (MODELS, "nothing", |_| Ok(Command::Models)),
+    (
+        PULL_MODEL,
+        "the name of a model, or OWNER/REPO[:FILE]",
+        |mut arguments| Ok(Command::PullModel(arguments.next()?)),
+    ),
+    (USE_MODEL, "the name of a model", |mut arguments| {
+        let name: String = arguments.next()?;
+        Ok(Command::UseModel(
+            name.parse().map_err(|error: NameError| error.to_string())?,
+        ))
     }),
     (
         "interline.translate",
@@ -238,6 +266,9 @@ mod tests {
             Command::Accept(id) => format!("accept {id}"),
             Command::Why(count) => format!("why {count:?}"),
             Command::DocumentText(uri) => format!("text of {}", uri.as_str()),
+            Command::Models => "models".to_owned(),
+            Command::PullModel(what) => format!("pull {what}"),
+            Command::UseModel(name) => format!("use {name}"),
             Command::Task(kind, arguments) => {
                 format!("{kind:?} in {}", arguments.uri.as_str())
             }
@@ -256,6 +287,9 @@ mod tests {
             json!(["file:///a.py"]),
             Ok("text of file:///a.py"),
         );
+        check(MODELS, json!([]), Ok("models"));
+        check(PULL_MODEL, json!(["a/b:c.gguf"]), Ok("pull a/b:c.gguf"));
+        check(USE_MODEL, json!(["mine"]), Ok("use mine"));
         check(
             "interline.explain",
             json!([at]),
@@ -301,6 +335,13 @@ mod tests {
             "interline.nothing",
             json!([]),
             Err("unknown command \"interline.nothing\""),
+        );
+        check(
+            USE_MODEL,
+            json!(["../a"]),
+            Err(
+                "interline.useModel takes the name of a model: \"../a\" is not a name for a model; use up to 100 lower-case letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
+            ),
         );
         check(
             ACCEPT,

@@ -1,148 +1,23 @@
-//! Runs a task's command: the work on its own thread, its progress, and its cancellation by the user or
-//! the client.
+//! Runs a task's command, with the work on its own thread.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
-use tower_lsp::Client;
-use tower_lsp::jsonrpc::{Error, ErrorCode, Result};
-use tower_lsp::ls_types::notification::Notification;
+use tower_lsp::jsonrpc::{Error, Result};
 use tower_lsp::ls_types::{
     CodeActionParams, CodeActionResponse, MessageActionItem, MessageType, Position, ProgressToken,
-    WorkDoneProgressCancelParams,
 };
 
 use super::Server;
 use super::commands::{self, TaskArguments, TaskKind};
 use super::outcome;
+use super::progress::{Follows, failed, report};
 use crate::engine::EngineState;
 use crate::engine::cancel::Cancel;
 use crate::tasks::Progress;
 use crate::tasks::desk::{Desk, HEARD};
 use crate::text::language::Language;
-
-/// The most tasks at once: edits and cancels need room among the handlers.
-const MAX_TASKS: usize = 32;
-
-/// `$/progress`, with any value.
-enum ProgressNotification {}
-
-impl Notification for ProgressNotification {
-    type Params = ProgressParams;
-    const METHOD: &'static str = "$/progress";
-}
-
-/// See [`ProgressNotification`].
-#[derive(Deserialize, Serialize)]
-struct ProgressParams {
-    token: ProgressToken,
-    /// A `WorkDoneProgress`, or a piece of a text.
-    value: Value,
-}
-
-/// The tasks in progress, and the tokens under which the client hears of them.
-#[derive(Debug, Default)]
-pub(super) struct Running {
-    count: AtomicU64,
-    tasks: Mutex<Vec<RunningTask>>,
-}
-
-#[derive(Debug)]
-struct RunningTask {
-    number: u64,
-    token: Option<ProgressToken>,
-    cancel: Cancel,
-}
-
-impl Running {
-    fn lock(&self) -> MutexGuard<'_, Vec<RunningTask>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Registers a task. `None` if there are too many already.
-    fn begin(self: &Arc<Self>, cancel: &Cancel) -> Option<Place> {
-        let mut tasks = self.lock();
-        if tasks.len() >= MAX_TASKS {
-            return None;
-        }
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        tasks.push(RunningTask {
-            number,
-            token: None,
-            cancel: cancel.clone(),
-        });
-        Some(Place {
-            running: self.clone(),
-            number,
-        })
-    }
-
-    /// Sets the token under which the client hears of a task.
-    fn set_token(&self, number: u64, token: Option<ProgressToken>) {
-        for task in &mut *self.lock() {
-            if task.number == number {
-                task.token.clone_from(&token);
-            }
-        }
-    }
-
-    /// Cancels all tasks: the settings they began with are no longer in force.
-    pub(super) fn cancel_all(&self) {
-        for task in &*self.lock() {
-            task.cancel.cancel();
-        }
-    }
-}
-
-/// A task's place among those in progress, until it ends.
-struct Place {
-    running: Arc<Running>,
-    number: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.running
-            .lock()
-            .retain(|task| task.number != self.number);
-    }
-}
-
-/// Reports a task's progress and, when dropped, its end, even if its handler is dropped.
-struct Reporter {
-    client: Client,
-    token: Option<ProgressToken>,
-}
-
-impl Reporter {
-    async fn report(&self, value: Value) {
-        report(&self.client, self.token.clone(), value).await;
-    }
-}
-
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        let Some(token) = self.token.take() else {
-            return;
-        };
-        let client = self.client.clone();
-        tokio::spawn(async move { report(&client, Some(token), json!({ "kind": "end" })).await });
-    }
-}
-
-/// Sends `value` under `token`, if there is one.
-async fn report(client: &Client, token: Option<ProgressToken>, value: Value) {
-    if let Some(token) = token {
-        let params = ProgressParams { token, value };
-        client
-            .send_notification::<ProgressNotification>(params)
-            .await;
-    }
-}
 
 /// What the thread sends while it works.
 enum Update {
@@ -174,11 +49,7 @@ impl Server {
         let source = outcome::source(&kind, &arguments, &snapshot, encoding).map_err(failed)?;
         let task = outcome::task(&kind, &arguments, &source, encoding);
         let cancel = Cancel::default();
-        let place = self.running.begin(&cancel).ok_or_else(|| {
-            failed(format!(
-                "{MAX_TASKS} tasks are already in progress; let some end, or cancel them"
-            ))
-        })?;
+        let place = self.running.begin(&cancel, Follows::Settings)?;
         if matches!(kind, TaskKind::Solve(_)) && !self.may_run().await? {
             return Ok(None);
         }
@@ -288,43 +159,6 @@ impl Server {
         Ok(answer.is_some_and(|answer| answer.title == run.title))
     }
 
-    /// Begins to report progress, if the client asked for it or can be asked to show it.
-    async fn begin_progress(
-        &self,
-        token: Option<ProgressToken>,
-        title: &str,
-        place: &Place,
-    ) -> Reporter {
-        let mut reporter = Reporter {
-            client: self.client.clone(),
-            token,
-        };
-        if reporter.token.is_none()
-            && self
-                .session()
-                .is_ok_and(|session| session.work_done_progress)
-        {
-            let token = ProgressToken::String(format!("interline/{}", place.number));
-            let created = self.client.create_work_done_progress(token.clone()).await;
-            reporter.token = created.is_ok().then_some(token);
-        }
-        self.running.set_token(place.number, reporter.token.clone());
-        let title = format!("Interline: {title}");
-        let begin =
-            json!({ "kind": "begin", "title": title, "cancellable": true, "percentage": 0 });
-        reporter.report(begin).await;
-        reporter
-    }
-
-    /// `window/workDoneProgress/cancel`: the user cancels a task.
-    pub(super) async fn cancel_progress(&self, params: WorkDoneProgressCancelParams) {
-        for task in &*self.running.lock() {
-            if task.token.as_ref() == Some(&params.token) {
-                task.cancel.cancel();
-            }
-        }
-    }
-
     /// The code actions for a selection or a diagnostic. Where the cursor merely passes, nothing is
     /// offered: a light bulb at every word would be in the way.
     pub(super) fn actions(&self, params: &CodeActionParams) -> Result<CodeActionResponse> {
@@ -354,15 +188,6 @@ impl Server {
     }
 }
 
-/// `RequestFailed`: the request was valid, but cannot be carried out.
-fn failed(problem: String) -> Error {
-    Error {
-        code: ErrorCode::ServerError(-32803),
-        message: problem.into(),
-        data: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -371,6 +196,7 @@ mod tests {
     use crate::engine::scripted::gated;
     use crate::server::client::Client as TestClient;
     use crate::server::commands::WHY;
+    use crate::server::progress::MAX_TASKS;
     use crate::server::tests::{TestServer, URI};
 
     const FUNCTION: &str = "def area(width, height):$0\n    return width * height\n";

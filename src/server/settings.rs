@@ -1,5 +1,6 @@
 //! What the user can set, and the plain values that the rooms below get from it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::engine::{Engine, MAX_NEW_TOKENS};
+use crate::model::catalogue::DEFAULT;
+use crate::model::store::name::Name;
 use crate::runtime::RuntimeOptions;
 use crate::runtime::provider::Provider;
 use crate::suggest;
@@ -24,8 +27,8 @@ pub struct Options {
     /// Globs of files that are never shown to the model, in addition to those that hold secrets. One
     /// without a slash matches file names (`*.min.js`), one with a slash whole paths. By default, none.
     pub excluded_files: Option<Vec<String>>,
-    /// The name of a model in the store, or a model folder. By default, the one that comes with
-    /// Interline.
+    /// The name of a model in the store, or a model folder. By default, the one in use: see
+    /// [`Store::in_use`](crate::model::store::Store::in_use).
     pub model: Option<PathBuf>,
     /// See [`RuntimeOptions::library`].
     pub runtime: Option<PathBuf>,
@@ -50,6 +53,17 @@ pub struct EngineOptions {
     pub model: Option<PathBuf>,
     /// Where ONNX Runtime comes from and what it runs on.
     pub runtime: RuntimeOptions,
+}
+
+impl EngineOptions {
+    /// The model's name or folder, for a person.
+    #[must_use]
+    pub fn model(&self) -> Cow<'_, str> {
+        match &self.model {
+            Some(model) => model.to_string_lossy(),
+            None => DEFAULT.into(),
+        }
+    }
 }
 
 impl Options {
@@ -86,16 +100,30 @@ impl Options {
         }
     }
 
-    /// What an engine is started with.
+    /// What an engine is started with. `in_use` is the name of the model in use, which counts where
+    /// these options name none.
     #[must_use]
-    pub fn engine(&self) -> EngineOptions {
+    pub fn engine(&self, in_use: Option<&Name>) -> EngineOptions {
+        let in_use = in_use.map(|name| PathBuf::from(name.as_str()));
         EngineOptions {
-            model: self.model.as_deref().map(expand_home),
+            model: self.model.as_deref().map(expand_home).or(in_use),
             runtime: RuntimeOptions {
                 library: self.runtime.as_deref().map(expand_home),
                 offline: self.offline.unwrap_or_default(),
                 provider: self.provider.unwrap_or_default(),
             },
+        }
+    }
+
+    /// These options without those that an engine is started with.
+    #[must_use]
+    pub fn without_engine(&self) -> Self {
+        Self {
+            model: None,
+            runtime: None,
+            provider: None,
+            offline: None,
+            ..self.clone()
         }
     }
 
@@ -322,7 +350,7 @@ mod tests {
                 model: Some(given.into()),
                 ..Options::default()
             };
-            assert_eq!(options.engine().model, Some(expected), "{given}");
+            assert_eq!(options.engine(None).model, Some(expected), "{given}");
         }
     }
 
@@ -385,7 +413,7 @@ mod tests {
         );
         let engine = || Arc::new(Engine::spawn(|_| Err::<crate::model::Model, _>("none")));
         let options = Options::from_map(&defaults).unwrap();
-        assert_eq!(options.engine(), Options::default().engine());
+        assert_eq!(options.engine(None), Options::default().engine(None));
         let shown = |options: &Options| {
             let suggest::Settings {
                 enabled,

@@ -24,11 +24,18 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start_with(engine: Engine, initialize: Value) -> Self {
+        let engine = Arc::new(engine);
+        Self::start_by(Arc::new(move |_| engine.clone()), None, initialize).await
+    }
+
+    pub(super) async fn start_by(
+        start: StartEngine,
+        store: Option<Store>,
+        initialize: Value,
+    ) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (input, output) = tokio::io::split(far);
-        let engine = Arc::new(engine);
-        let start: StartEngine = Arc::new(move |_| engine.clone());
-        let server = tokio::spawn(serve(input, output, Options::default(), start));
+        let server = tokio::spawn(serve(input, output, Options::default(), start, store));
         let mut client = TestClient::new(near);
         client.request("initialize", initialize).await.unwrap();
         client.notify("initialized", json!({})).await.unwrap();
@@ -87,7 +94,7 @@ impl TestServer {
         })
     }
 
-    async fn send(&mut self) -> i64 {
+    pub(super) async fn send(&mut self) -> i64 {
         let params = self.params(URI);
         self.client
             .send("textDocument/inlineCompletion", params)
@@ -103,7 +110,7 @@ impl TestServer {
             .unwrap()
     }
 
-    async fn ask(&mut self) -> Value {
+    pub(super) async fn ask(&mut self) -> Value {
         self.ask_in(URI).await
     }
 
@@ -120,7 +127,7 @@ impl TestServer {
     }
 
     /// Why the last request ended as it did.
-    async fn why(&mut self) -> String {
+    pub(super) async fn why(&mut self) -> String {
         let records = self.command(WHY, json!([1])).await;
         let message = records[0]["message"].as_str().unwrap().to_owned();
         // The part in brackets holds measurements.
@@ -157,7 +164,7 @@ impl TestServer {
     }
 }
 
-fn texts(answer: &Value) -> Vec<&str> {
+pub(super) fn texts(answer: &Value) -> Vec<&str> {
     let items = answer["items"].as_array().unwrap().iter();
     items
         .map(|item| item["insertText"].as_str().unwrap())
@@ -173,7 +180,7 @@ async fn it_announces_its_capabilities() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start: StartEngine = Arc::new(|_| Arc::new(Engine::spawn(|_| Err::<Model, _>("no model"))));
-    tokio::spawn(serve(input, output, Options::default(), start));
+    tokio::spawn(serve(input, output, Options::default(), start, None));
     let mut client = TestClient::new(near);
     let capabilities = json!({"general": {"positionEncodings": ["utf-16", "utf-8"]}});
     let result = client
@@ -197,6 +204,9 @@ async fn it_announces_its_capabilities() {
               "interline.accept",
               "interline.why",
               "interline.documentText",
+              "interline.models",
+              "interline.pullModel",
+              "interline.useModel",
               "interline.translate",
               "interline.generate",
               "interline.explain",
@@ -725,7 +735,7 @@ async fn invalid_initial_settings_are_refused() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start: StartEngine = Arc::new(|_| unreachable!("the settings are refused first"));
-    tokio::spawn(serve(input, output, Options::default(), start));
+    tokio::spawn(serve(input, output, Options::default(), start, None));
     let mut client = TestClient::new(near);
     let params = json!({"capabilities": {}, "initializationOptions": {"provider": "tpu"}});
     let id = client.send("initialize", params).await.unwrap();

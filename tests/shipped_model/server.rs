@@ -36,7 +36,13 @@ async fn start(text: &str) -> Client {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
     let start = Arc::new(move |_: &EngineOptions| engine.clone());
-    tokio::spawn(server::serve(input, output, Options::default(), start));
+    tokio::spawn(server::serve(
+        input,
+        output,
+        Options::default(),
+        start,
+        None,
+    ));
     let mut client = Client::new(near);
     client
         .request("initialize", json!({"capabilities": {}}))

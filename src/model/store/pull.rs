@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::name::Name;
+use super::name::{Name, NameError};
 use super::origin::Origin;
 use super::{Store, StoreError, clear, failed, reporting};
 use crate::download::hub::{Hub, HubError, HubFile, Lfs, Listed};
 use crate::download::pinned::{self, FetchError, Pinned, Source};
 use crate::download::{Python, Waiter};
+use crate::model::catalogue::Catalogue;
 use crate::model::import::{self, ImportError};
 
 /// What to pull, and from where.
@@ -23,13 +24,36 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
+    /// What a user means by a name in the catalogue, or by `OWNER/REPO` or `OWNER/REPO:FILE`, for
+    /// which the Hub is asked.
+    ///
+    /// # Errors
+    ///
+    /// See [`PullError`].
+    pub fn named(text: &str, hub: &'a Hub) -> Result<Self, PullError> {
+        let entry = Catalogue::embedded().get(text);
+        if let Some(file) = entry.and_then(|entry| entry.file.as_ref()) {
+            return Ok(Self {
+                name: text.parse()?,
+                file: file.pinned(text),
+                sources: file.sources(hub),
+            });
+        }
+        let repository = text.split_once(':').map_or(text, |(before, _)| before);
+        let parts: Vec<&str> = repository.split('/').collect();
+        match parts[..] {
+            [owner, name] if !owner.is_empty() && !name.is_empty() => Self::on_hub(text, hub),
+            _ => Err(PullError::Unknown(text.to_owned())),
+        }
+    }
+
     /// What `OWNER/REPO` or `OWNER/REPO:FILE` means on a Hub: a GGUF file, pinned to the commit and
     /// the hash that the Hub names now.
     ///
     /// # Errors
     ///
     /// See [`PullError`].
-    pub fn on_hub(text: &str, hub: &'a Hub) -> Result<Self, PullError> {
+    fn on_hub(text: &str, hub: &'a Hub) -> Result<Self, PullError> {
         let (repository, path) = match text.split_once(':') {
             Some((repository, path)) => (repository, Some(path)),
             None => (text, None),
@@ -137,7 +161,7 @@ impl Store {
         // The imported form is about as large; with 8 bits somewhat larger.
         let spare = file.size.saturating_add(file.size / 4);
         pinned::fetch(file, sources, &source, spare, pythons, waiter)?;
-        waiter.say(&format!("importing {name}"));
+        waiter.part(&format!("importing {name}"));
         let imported = import::import(&source, &at_work.new_model()?, &mut reporting(waiter));
         if let Err(error) = imported {
             at_work.give_up()?;
@@ -168,6 +192,12 @@ fn keep_only(folder: &Path, start: &str) -> Result<(), StoreError> {
 /// Why a model was not pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
+    /// It is neither in the catalogue nor in a repository.
+    #[error("{0:?} is neither a name from `interline model list` nor OWNER/REPO[:FILE]")]
+    Unknown(String),
+    /// A name in the catalogue is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The file did not come.
     #[error(transparent)]
     Fetch(#[from] FetchError),
