@@ -444,6 +444,7 @@ fn start() -> anyhow::Result<(Child, UnixStream)> {
     let (near, far) = UnixStream::pair()?;
     let output = far.try_clone()?;
     let server = Command::new(env!("CARGO_BIN_EXE_interline"))
+        .args(["--model", "smollm2-135m-fim"])
         .stdin(Stdio::from(OwnedFd::from(far)))
         .stdout(Stdio::from(OwnedFd::from(output)))
         .spawn()?;

@@ -24,8 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::download::Waiter;
 use crate::engine::{Engine, EngineState, Ready};
 use crate::model::catalogue::DEFAULT;
-use crate::model::store::Store;
 use crate::model::store::name::Name;
+use crate::model::store::{Store, StoreError};
 use crate::model::{Model, choice, trial};
 use crate::runtime::provider::Provider;
 use crate::runtime::{Runtime, probe, telemetry};
@@ -272,12 +272,14 @@ fn start_engine(options: &EngineOptions) -> Engine {
     })
 }
 
-/// A completer set up as in the server, once its engine is ready.
+/// A completer set up as in the server, once its engine is ready. `unusable` is told why the model in
+/// use is not used, if it cannot be.
 async fn ready_completer(
     options: &Options,
     documents: Arc<Documents>,
+    unusable: impl FnMut(&str),
 ) -> anyhow::Result<(Completer, Ready)> {
-    let (engine, ready) = ready_engine(options).await?;
+    let (engine, ready) = ready_engine(options, unusable).await?;
     let settings = options
         .suggest(Arc::new(engine))
         .map_err(anyhow::Error::msg)?;
@@ -285,36 +287,38 @@ async fn ready_completer(
 }
 
 /// The engine that the options and the user's choice ask for, once it is ready. Where the choice
-/// cannot be loaded, the default serves.
-async fn ready_engine(options: &Options) -> anyhow::Result<(Engine, Ready)> {
-    let in_use = in_use(options);
+/// cannot be loaded, `unusable` is told why, and the default serves.
+async fn ready_engine(
+    options: &Options,
+    mut unusable: impl FnMut(&str),
+) -> anyhow::Result<(Engine, Ready)> {
+    let in_use = in_use(options).unwrap_or_else(|problem| {
+        unusable(&problem.to_string());
+        None
+    });
     let engine = start_engine(&options.engine(in_use.as_ref()));
-    let problem = match (ready(&engine).await, &in_use) {
-        (Ok(ready), _) => return Ok((engine, ready)),
-        (Err(problem), None) => return Err(problem),
-        (Err(problem), Some(_)) => problem,
+    let problem = match ready(&engine).await {
+        Ok(ready) => return Ok((engine, ready)),
+        Err(problem) => problem,
+    };
+    let Some(name) = in_use else {
+        return Err(problem);
     };
     let engine = start_engine(&options.engine(None));
     let Ok(ready) = ready(&engine).await else {
         return Err(problem);
     };
-    let name = in_use.as_ref().map_or("", Name::as_str);
-    say(&format!(
-        "using {DEFAULT}: {name} cannot be used: {problem}"
-    ));
+    let problem = problem.context(format!("{name} cannot be used, and {DEFAULT} serves"));
+    unusable(&with_causes(&problem));
     Ok((engine, ready))
 }
 
 /// The model that the user has chosen in the store, if the options name none.
-fn in_use(options: &Options) -> Option<Name> {
-    if options.model.is_some() {
-        return None;
+fn in_use(options: &Options) -> Result<Option<Name>, StoreError> {
+    match options.model {
+        Some(_) => Ok(None),
+        None => Store::of_user().map_or(Ok(None), |store| store.in_use()),
     }
-    let chosen = Store::of_user().and_then(|store| store.in_use());
-    chosen.unwrap_or_else(|problem| {
-        say(&format!("using {DEFAULT}: {problem}"));
-        None
-    })
 }
 
 /// Waits until the engine is ready or has failed.

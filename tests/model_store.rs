@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,6 +18,7 @@ use expect_test::{Expect, expect};
 use interline::download::WheelFile;
 use interline::download::hub::{Hub, HubFile};
 use interline::download::pinned::{self, Pinned, Source};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -748,6 +749,256 @@ fn a_disk_that_fills_up_leaves_what_has_arrived() {
     assert!(starts.last().unwrap().is_some(), "{starts:?}");
 }
 
+/// A disk of 1 MiB, until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` if this user may not mount one.
+    fn at(folder: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
+        let mounted = mount.arg(folder).stderr(Stdio::null()).status();
+        let mounted = mounted.is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder.to_path_buf()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_pull_goes_on_when_a_full_disk_has_room_again() {
+    let home = Home::new();
+    let Some(_disk) = SmallDisk::at(home.0.path()) else {
+        // Not with a macro: their output is shown only for failed tests.
+        let _ = writeln!(std::io::stderr(), "skipped: no disk can be mounted");
+        return;
+    };
+    // There is room for the file when it is begun, and no more when it comes.
+    let other = home.0.path().join("other");
+    let full = other.clone();
+    let server = repository(move |asked, before| {
+        if before == 0 {
+            fs::write(&full, vec![0; 900 << 10]).unwrap();
+        }
+        Answer::good(asked, &content())
+    });
+    let output = home.pull(&server).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("error: cannot write "), "{said}");
+    assert!(said.contains("; make room"), "{said}");
+    fs::remove_file(other).unwrap();
+    home.assert_fetched(&home.pull(&server).output().unwrap());
+    let start = server.starts().last().copied().flatten();
+    assert!(start.is_some_and(|start| start > 0), "{start:?}");
+}
+
+/// A server of the program, and an editor's end of its connection. It ends when it is dropped.
+struct Editor {
+    server: Child,
+    output: BufReader<ChildStdout>,
+    id: u64,
+    /// Messages that were not waited for yet.
+    early: Vec<Value>,
+}
+
+impl Editor {
+    /// The server has no engine: nothing is to be computed.
+    fn start(home: &Home, hub: &Server, settings: Value) -> Self {
+        let mut command = home.command(&["--model", "none"]);
+        command.env("HF_ENDPOINT", hub.endpoint());
+        let mut server = command.stdin(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(server.stdout.take().unwrap());
+        let mut editor = Self {
+            server,
+            output,
+            id: 0,
+            early: Vec::new(),
+        };
+        let id = editor.ask(
+            "initialize",
+            json!({"capabilities": {}, "initializationOptions": settings}),
+        );
+        editor.answer(id);
+        editor.send(json!({"method": "initialized", "params": {}}));
+        editor
+    }
+
+    fn send(&mut self, mut message: Value) {
+        message["jsonrpc"] = json!("2.0");
+        let text = message.to_string();
+        let input = self.server.stdin.as_mut().unwrap();
+        write!(input, "Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
+        input.flush().unwrap();
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> u64 {
+        self.id += 1;
+        let id = self.id;
+        self.send(json!({"id": id, "method": method, "params": params}));
+        id
+    }
+
+    fn command(&mut self, name: &str, arguments: Value, token: &str) -> u64 {
+        let params = json!({"command": name, "arguments": arguments, "workDoneToken": token});
+        self.ask("workspace/executeCommand", params)
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            match line.trim_end().split_once(": ") {
+                Some(("Content-Length", value)) => length = value.parse().unwrap(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        self.output.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.early.iter().position(&wanted) {
+            return self.early.remove(at);
+        }
+        loop {
+            let message = self.receive();
+            if wanted(&message) {
+                return message;
+            }
+            self.early.push(message);
+        }
+    }
+
+    fn answer(&mut self, id: u64) -> Value {
+        self.until(|message| message["id"] == id && message.get("method").is_none())
+    }
+
+    fn problem(&mut self, id: u64) -> String {
+        let answer = self.answer(id);
+        answer["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    /// The next progress under a token.
+    fn progress(&mut self, token: &str) -> Value {
+        let mut message = self.until(|message| {
+            message["method"] == "$/progress" && message["params"]["token"] == token
+        });
+        message["params"]["value"].take()
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn an_editor_hears_how_far_a_pull_is_and_may_cancel_it() {
+    for cancel in ["window/workDoneProgress/cancel", "$/cancelRequest"] {
+        let home = Home::new();
+        let (told, held) = mpsc::channel();
+        let server = repository(move |asked, before| {
+            let answer = Answer::good(asked, &content());
+            match before {
+                0 => answer.cut(100_000).held(&told),
+                _ => answer,
+            }
+        });
+        let mut editor = Editor::start(&home, &server, json!({}));
+        let pull = editor.command("interline.pullModel", json!(["owner/repo"]), "work");
+        held.recv_timeout(LONG).unwrap();
+        assert_eq!(
+            editor.progress("work"),
+            json!({
+                "kind": "begin", "title": "Interline: pull owner/repo", "cancellable": true,
+                "percentage": 0,
+            })
+        );
+        let report = loop {
+            let report = editor.progress("work");
+            if report["message"] == "0 of 0 MB" {
+                break report;
+            }
+        };
+        let percentage = report["percentage"].as_u64().unwrap();
+        assert!(percentage <= 30, "{report}");
+
+        // The server does not wait for it, and does not begin it twice.
+        let again = editor.command("interline.pullModel", json!(["owner/repo"]), "again");
+        assert_eq!(editor.problem(again), "tiny is being pulled already");
+        let models = editor.command("interline.models", json!([]), "none");
+        let models = editor.answer(models)["result"].take();
+        let recommended = models.as_array().unwrap().iter();
+        let mut recommended = recommended.filter(|model| model["recommended"] == true);
+        let recommended = recommended.next().unwrap();
+        assert_eq!(
+            (&recommended["name"], &recommended["here"]),
+            (&json!("qwen2.5-coder-0.5b"), &json!(false))
+        );
+        assert_eq!(recommended["sizeBytes"], 491_400_064);
+
+        let params = match cancel {
+            "$/cancelRequest" => json!({"id": pull}),
+            _ => json!({"token": "work"}),
+        };
+        editor.send(json!({"method": cancel, "params": params}));
+        assert_eq!(editor.answer(pull)["error"]["code"], -32800, "{cancel}");
+        while editor.progress("work")["kind"] != "end" {}
+        // The connection is still held, and so is the model, until the server ends.
+        drop(editor);
+        home.assert_fetched(&home.pull(&server).output().unwrap());
+        let start = server.starts().last().copied().flatten();
+        assert!(start.is_some_and(|start| start > 0), "{start:?}");
+    }
+}
+
+#[test]
+fn an_editor_is_told_why_a_pull_fails() {
+    let check = |what: &str, settings: Value, expected: &str| {
+        let home = Home::new();
+        let server = repository(|asked, _| Answer::good(asked, &content()));
+        let mut editor = Editor::start(&home, &server, settings);
+        let pull = editor.command("interline.pullModel", json!([what]), "work");
+        let problem = editor.problem(pull);
+        assert!(problem.contains(expected), "{problem}");
+    };
+    let offline = json!({"offline": true});
+    check(
+        "owner/repo",
+        offline,
+        "the setting `offline` or --offline forbids downloads",
+    );
+    check(
+        "mine",
+        json!({}),
+        "\"mine\" is neither a name from `interline model list`",
+    );
+    check("owner/other", json!({}), "does not exist (404)");
+    check(
+        "owner/repo:other.gguf",
+        json!({}),
+        "has these GGUF files: Tiny.gguf",
+    );
+    check("owner/repo", json!({}), "/tiny/");
+    let home = Home::new();
+    let server = Server::new(|_, _| Answer::status("500 No"));
+    let mut editor = Editor::start(&home, &server, json!({}));
+    let pull = editor.command("interline.pullModel", json!(["smollm2-135m-fim"]), "work");
+    assert_eq!(
+        editor.answer(pull)["result"],
+        json!({"name": "smollm2-135m-fim"})
+    );
+}
+
 #[test]
 fn a_pull_that_cannot_be_says_why() {
     let check = |arguments: &[&str], server: &Server, expected: Expect| {
@@ -860,7 +1111,62 @@ fn a_model_of_ones_own_has_a_name() {
     );
     fs::write(home.0.path().join("mine/model.onnx"), "damaged!").unwrap();
     check(&["model", "verify", "mine"], false, "FAIL mine ");
+    check(
+        &["model", "use", "other"],
+        false,
+        "there is no model \"other\" here",
+    );
+    check(
+        &["model", "use", "qwen2.5-coder-0.5b"],
+        false,
+        "run `interline model pull qwen2.5-coder-0.5b`",
+    );
+    check(&["model", "list"], true, "yes, in use\nqwen2.5-coder-0.5b");
+    check(&["model", "use", "mine"], true, "mine is in use");
+    let (_, listed) = said(home.run(&["model", "list"]));
+    let used: Vec<_> = listed
+        .lines()
+        .filter(|line| line.ends_with("yes, in use"))
+        .collect();
+    assert!(
+        matches!(used[..], [line] if line.starts_with("mine ")),
+        "{listed}"
+    );
+    // With no runtime, nothing else serves.
+    fs::write(home.0.path().join("mine/model.onnx"), "no graph").unwrap();
+    check(
+        &["doctor", "--runtime", "/nowhere"],
+        false,
+        "chosen with `interline model use`",
+    );
+    check(
+        &["model", "remove", "mine"],
+        false,
+        "mine is in use; choose",
+    );
+    check(
+        &["model", "use", "--default"],
+        true,
+        "smollm2-135m-fim is in use",
+    );
+    check(&["model", "use"], false, "NAME");
     check(&["model", "remove", "mine"], true, "removed mine");
+    // What was chosen may vanish without us.
+    fs::write(home.0.path().join(".in-use"), "mine\n").unwrap();
+    check(&["model", "list"], true, "mine was in use and is gone");
+    check(
+        &["doctor", "--runtime", "/nowhere"],
+        false,
+        "there is no model \"mine\" here",
+    );
+    fs::write(home.0.path().join(".in-use"), "../mine\n").unwrap();
+    check(
+        &["model", "list"],
+        true,
+        "which model is in use: \"../mine\" is not a name",
+    );
+    check(&["model", "use", "smollm2-135m-fim"], true, "is in use");
+    assert!(!home.0.path().join(".in-use").exists());
     check(
         &["model", "remove", "mine"],
         false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::ready_completer;
+use super::{ready_completer, say};
 use crate::server::settings::Options;
 use crate::suggest::Face;
 use crate::text::context::Trigger;
@@ -80,7 +80,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         file.display()
     );
 
-    let (completer, _) = ready_completer(&options, documents).await?;
+    let (completer, _) = ready_completer(&options, documents, say).await?;
     let answer = completer
         .complete(&snapshot, Trigger::Automatic, Face::Ghost)
         .await;

@@ -25,7 +25,8 @@ const SMOKE_TEST: &str = "def add(a, b):\n    \"\"\"Return the sum of a and b.\"
 /// Returns whether all is well. The report is the engine's own, and the engine is started as the
 /// server starts it, so it shows what the server would use.
 pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
-    let in_use = in_use(&options);
+    // The engine's start will say why it cannot be told.
+    let in_use = in_use(&options).unwrap_or_default();
     let why = match (&options.model, &in_use) {
         (Some(_), _) => "named by --model",
         (None, Some(_)) => "chosen with `interline model use`",
@@ -37,7 +38,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
     let mut healthy = report("model", checked.map(|text| format!("{text}; {why}")));
 
     let documents = Arc::new(Documents::new());
-    let (completer, ready) = match ready_completer(&options, documents.clone()).await {
+    let unusable = |problem: &str| {
+        healthy &= report("in use", Err(anyhow::Error::msg(problem.to_owned())));
+    };
+    let (completer, ready) = match ready_completer(&options, documents.clone(), unusable).await {
         Ok(both) => both,
         Err(error) => return Ok(report("engine", Err(error))),
     };

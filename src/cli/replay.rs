@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::ready_engine;
+use super::{ready_engine, say};
 use crate::server;
 use crate::server::client::{Client, file_uri};
 use crate::server::commands::WHY;
@@ -104,7 +104,7 @@ pub(super) async fn run(arguments: &Arguments, options: Options) -> anyhow::Resu
         }],
         Some(count) => functions(file, &text, count)?,
     };
-    let (engine, _) = ready_engine(&options).await?;
+    let (engine, _) = ready_engine(&options, say).await?;
     let engine = Arc::new(engine);
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);

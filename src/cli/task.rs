@@ -290,7 +290,7 @@ async fn perform(
         bail!(Silence::Excluded(pattern.to_owned()));
     }
     let examples = task.examples(source, file, Some(Path::new(".")), &exclusion)?;
-    let (engine, _) = ready_engine(&options).await?;
+    let (engine, _) = ready_engine(&options, say).await?;
     let terminal = std::io::stderr().is_terminal();
     // This thread has nothing else to do.
     let mut observer = |progress: Progress<'_>| {

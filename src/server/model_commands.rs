@@ -96,9 +96,10 @@ impl Server {
         };
         let served = self.session()?.switch.ask(options).await;
         served.map_err(|problem| failed(format!("{name} cannot be used: {problem}")))?;
-        store
-            .take_into_use(name)
-            .map_err(|problem| failed(format!("{name} is in use here only: {problem}")))?;
+        let (store, chosen) = (store.clone(), name.clone());
+        let kept = tokio::task::spawn_blocking(move || store.take_into_use(&chosen)).await;
+        let kept = kept.map_err(|_| Error::internal_error())?;
+        kept.map_err(|problem| failed(format!("{name} is in use here only: {problem}")))?;
         self.lock_configured().in_use = Some(name.clone());
         Ok(Some(json!({ "name": name.as_str() })))
     }

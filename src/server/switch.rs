@@ -267,6 +267,9 @@ impl Switch {
                 self.put(&mut engines, next);
             }
             let serving = &engines.serving;
+            if serving.number != number {
+                return;
+            }
             serving.outcome.send_replace(Some(Ok(())));
             serving.instead.clone()
         };
@@ -312,6 +315,7 @@ impl Switch {
             if serving.number != number {
                 return;
             }
+            serving.outcome.send_replace(Some(Err(problem.clone())));
             let by = serving.by;
             if by == By::Choice && serving.options.model.is_some() {
                 let instead = format!("{} cannot be used: {problem}", serving.options.model());
@@ -327,7 +331,6 @@ impl Switch {
                 self.put(&mut engines, started);
                 return;
             }
-            serving.outcome.send_replace(Some(Err(problem.clone())));
             by
         };
         self.tell().await;
@@ -625,7 +628,7 @@ mod tests {
         drop(gate);
         let answer = server.client.answer(id).await.unwrap();
         assert_eq!(answer["result"], Value::Null);
-        let why = "#1 in a.py: nothing shown, because the settings changed meanwhile";
+        let why = "#1 in a.py: nothing shown, because the settings or the model changed meanwhile";
         assert_eq!(server.why().await, why);
         assert_eq!(texts(&server.ask().await), ["c = 3"]);
         server.end().await;

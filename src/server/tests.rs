@@ -724,7 +724,7 @@ async fn an_answer_under_older_settings_is_not_shown() {
     assert_eq!(answer["result"], Value::Null);
     assert_eq!(
         server.why().await,
-        "#1 in a.py: nothing shown, because the settings changed meanwhile"
+        "#1 in a.py: nothing shown, because the settings or the model changed meanwhile"
     );
     assert!(is_empty(&server.ask().await));
     server.end().await;

@@ -84,8 +84,8 @@ pub enum Silence {
     /// A newer request took its place.
     #[error("a newer request took its place")]
     Superseded,
-    /// The settings changed while the model wrote.
-    #[error("the settings changed meanwhile")]
+    /// The settings changed, or another model took over, while the model wrote.
+    #[error("the settings or the model changed meanwhile")]
     Reconfigured,
     /// The document changed while the model wrote.
     #[error("the document changed meanwhile")]

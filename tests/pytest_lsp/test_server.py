@@ -24,7 +24,11 @@ class Rectangle:
 URI = "file:///project/shapes.py"
 
 
-@pytest_lsp.fixture(config=ClientServerConfig(server_command=[BINARY], server_env=dict(os.environ)))
+# The model that comes with Interline, whichever one this user has chosen.
+COMMAND = [BINARY, "--model", "smollm2-135m-fim"]
+
+
+@pytest_lsp.fixture(config=ClientServerConfig(server_command=COMMAND, server_env=dict(os.environ)))
 async def client(lsp_client: LanguageClient):
     lsp_client.statuses, lsp_client.told = [], asyncio.Event()
 

@@ -16,6 +16,7 @@ fn the_program_leaves_no_telemetry_behind() {
     let library = locate(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_interline"))
         .args(["complete", "examples/inventory.py:21:37", "--offline"])
+        .args(["--model", "smollm2-135m-fim"])
         .arg("--runtime")
         .arg(&library.path)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

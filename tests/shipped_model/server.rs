@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use interline::engine::Engine;
-use interline::server;
+use interline::model::Model;
+use interline::model::store::Store;
+use interline::runtime::{Runtime, RuntimeOptions};
 use interline::server::client::Client;
 use interline::server::settings::{EngineOptions, Options};
+use interline::server::{self, StartEngine};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -33,15 +36,23 @@ def main():
 /// A client whose server is ready, with an open document.
 async fn start(text: &str) -> Client {
     let engine = Arc::new(Engine::spawn(|_| Ok::<_, String>(support::model())));
+    start_by(
+        Arc::new(move |_: &EngineOptions| engine.clone()),
+        None,
+        text,
+    )
+    .await
+}
+
+async fn start_by(start: StartEngine, store: Option<Store>, text: &str) -> Client {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(far);
-    let start = Arc::new(move |_: &EngineOptions| engine.clone());
     tokio::spawn(server::serve(
         input,
         output,
         Options::default(),
         start,
-        None,
+        store,
     ));
     let mut client = Client::new(near);
     client
@@ -163,4 +174,38 @@ async fn markers_in_a_document_are_text() {
     if let Some(text) = answer["items"][0]["insertText"].as_str() {
         assert!(text.starts_with("SUFFIX = \"<fim_"), "{text:?}");
     }
+}
+
+/// Two models are in memory at once for a while, and the runtime is shared.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_running_server_switches_to_another_model() {
+    let home = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(support::directory(), home.path().join("copy")).unwrap();
+    let folder = home.path().to_path_buf();
+    let begin = move |options: &EngineOptions| {
+        let folder = match &options.model {
+            Some(name) => folder.join(name),
+            None => support::directory(),
+        };
+        Arc::new(Engine::spawn(move |waiter| {
+            let mut runtime = Runtime::load(&RuntimeOptions::default(), waiter).unwrap();
+            Model::load(&folder, &mut runtime)
+        }))
+    };
+    let store = Store::at(home.path().to_path_buf());
+    let text = format!("{SHAPES}    print(squa");
+    let mut client = start_by(Arc::new(begin), Some(store), &text).await;
+    let end = position(SHAPES.lines().count(), "    print(squa".len());
+    let before = ask(&mut client, &end, 2).await;
+    assert!(before["items"][0]["insertText"].is_string(), "{before}");
+    let params = json!({"command": "interline.useModel", "arguments": ["copy"]});
+    let used = client.request("workspace/executeCommand", params).await;
+    assert_eq!(used.unwrap(), json!({"name": "copy"}));
+    let after = ask(&mut client, &end, 2).await;
+    let text = |answer: &Value| answer["items"][0]["insertText"].clone();
+    assert_eq!(text(&after), text(&before));
+    // Nothing of the old model's cache is left.
+    let computed = last_record(&mut client).await["computed"].as_u64().unwrap();
+    assert!(computed > 50, "{computed}");
 }

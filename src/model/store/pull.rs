@@ -161,6 +161,9 @@ impl Store {
         // The imported form is about as large; with 8 bits somewhat larger.
         let spare = file.size.saturating_add(file.size / 4);
         pinned::fetch(file, sources, &source, spare, pythons, waiter)?;
+        if !waiter.is_wanted() {
+            return Err(FetchError::Unwanted.into());
+        }
         waiter.part(&format!("importing {name}"));
         let imported = import::import(&source, &at_work.new_model()?, &mut reporting(waiter));
         if let Err(error) = imported {
