@@ -105,8 +105,10 @@ impl Options {
     #[must_use]
     pub fn engine(&self, in_use: Option<&Name>) -> EngineOptions {
         let in_use = in_use.map(|name| PathBuf::from(name.as_str()));
+        let model = self.model.as_deref().map(expand_home).or(in_use);
         EngineOptions {
-            model: self.model.as_deref().map(expand_home).or(in_use),
+            // Its name is the same as none.
+            model: model.filter(|model| model != Path::new(DEFAULT)),
             runtime: RuntimeOptions {
                 library: self.runtime.as_deref().map(expand_home),
                 offline: self.offline.unwrap_or_default(),
@@ -352,6 +354,24 @@ mod tests {
             };
             assert_eq!(options.engine(None).model, Some(expected), "{given}");
         }
+    }
+
+    #[test]
+    fn a_model_that_is_named_goes_before_the_one_in_use() {
+        let check = |named: Option<&str>, in_use: Option<&str>, expected: Option<&str>| {
+            let options = Options {
+                model: named.map(PathBuf::from),
+                ..Options::default()
+            };
+            let in_use = in_use.map(|name| name.parse().unwrap());
+            let started = options.engine(in_use.as_ref());
+            assert_eq!(started.model, expected.map(PathBuf::from));
+        };
+        check(None, None, None);
+        check(None, Some("mine"), Some("mine"));
+        check(Some("other"), Some("mine"), Some("other"));
+        check(Some(DEFAULT), Some("mine"), None);
+        check(None, Some(DEFAULT), None);
     }
 
     #[test]
