@@ -15,7 +15,9 @@ pub mod sums;
 pub mod tokenizer;
 pub mod trial;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::runtime::Runtime;
 use chat_template::{ChatTemplate, ChatTemplateError};
@@ -116,12 +118,16 @@ impl Model {
     /// See [`LoadError`]: each message names the file and the remedy.
     pub fn load(directory: &Path, runtime: &mut Runtime) -> Result<Self, LoadError> {
         let manifest = Manifest::read(directory)?;
-        let path = directory.join(&manifest.tokenizer);
-        let tokenizer = Tokenizer::load(&path)?;
-        let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
-            .map_err(|source| LoadError::Fim { path, source })?;
-        let chat = ChatTemplate::read(directory, &manifest, &tokenizer)?;
-        let causal_lm = OnnxLm::load(&directory.join(&manifest.graph), runtime)?;
+        // Each takes about as long as the other (docs/decisions/013-start.md).
+        let (format, causal_lm) = std::thread::scope(|scope| {
+            let format = scope.spawn(|| prompt_format(directory, &manifest));
+            let start = Instant::now();
+            let causal_lm = OnnxLm::load(&directory.join(&manifest.graph), runtime);
+            tracing::debug!(elapsed = ?start.elapsed(), "the graph is loaded");
+            (format.join(), causal_lm)
+        });
+        let (tokenizer, fim, chat) = format.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let causal_lm = causal_lm?;
         if tokenizer.len() > causal_lm.vocabulary() {
             return Err(LoadError::Mismatch {
                 directory: directory.to_path_buf(),
@@ -140,6 +146,21 @@ impl Model {
             warning: runtime.warning(),
         })
     }
+}
+
+/// What a model is given, and how: everything of a model folder but its graph.
+fn prompt_format(
+    directory: &Path,
+    manifest: &Manifest,
+) -> Result<(Tokenizer, FimTemplate, Option<ChatTemplate>), LoadError> {
+    let start = Instant::now();
+    let path = directory.join(&manifest.tokenizer);
+    let tokenizer = Tokenizer::load(&path)?;
+    let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
+        .map_err(|source| LoadError::Fim { path, source })?;
+    let chat = ChatTemplate::read(directory, manifest, &tokenizer)?;
+    tracing::debug!(elapsed = ?start.elapsed(), "the tokenizer is loaded");
+    Ok((tokenizer, fim, chat))
 }
 
 /// Why a model folder cannot be used.

@@ -1,6 +1,7 @@
 //! The inference thread: it owns the model, and always advances the most urgent run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use super::decoder::Decoder;
 use super::pace::{LONGEST_PROMPT, Pace};
@@ -13,6 +14,9 @@ use crate::model::{ForwardError, Model};
 
 /// A prompt that is typed on may become this many times as long as one that is read at once.
 const GROWTH: usize = 2;
+
+/// The longest prompt and answer of a completion together, in tokens.
+const COMPLETION_TOKENS: usize = LONGEST_PROMPT + MAX_NEW_TOKENS;
 
 /// The longest prompt and answer of a task together, in tokens.
 const TASK_TOKENS: usize = 2048;
@@ -38,9 +42,11 @@ impl Worker {
     ///
     /// When there is no memory for the cache, or the model fails.
     pub(super) fn new(model: Model) -> Result<Self, ForwardError> {
-        let capacity = (LONGEST_PROMPT + MAX_NEW_TOKENS).min(model.context_length);
+        let capacity = COMPLETION_TOKENS.min(model.context_length);
         let mut completions = Decoder::new(&*model.causal_lm, capacity)?;
+        let start = Instant::now();
         let pace = Pace::measure(&mut completions)?;
+        tracing::debug!(elapsed = ?start.elapsed(), "the speed is measured");
         Ok(Self {
             model,
             prompts: PromptBuilder::default(),

@@ -43,44 +43,42 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Measures with `decoder`, which is empty afterwards. The first pass of each kind also
-    /// allocates, and is not counted.
+    /// Measures with `decoder`, which is empty afterwards. Whoever starts the engine waits for it,
+    /// so it does no more than the limits need (docs/decisions/013-start.md): what it finds too slow,
+    /// because a pass was the first of its kind, later passes correct.
     ///
     /// # Errors
     ///
     /// When the model fails.
     pub(super) fn measure(decoder: &mut Decoder) -> Result<Self, ForwardError> {
-        const PROMPT: usize = 64;
-        const STEPS: usize = 4;
+        const FIRST: usize = 4;
+        const PROMPT: usize = 48;
         const BATCH: usize = 4;
         // Any ids will do: only their number costs time. Ascending ones are all different.
-        let ids: Vec<u32> = (0..2 * PROMPT as u32).collect();
-        decoder.prefill(&ids[..PROMPT], PROMPT, &Cancel::default())?;
-        let prefill = timed(|| decoder.prefill(&ids, PROMPT, &Cancel::default()))?;
-        decoder.step(0)?;
-        let decode = timed(|| (0..STEPS).try_for_each(|_| decoder.step(0)))?;
-        let step = decode / STEPS as u32;
+        let ids: Vec<u32> = (0..(FIRST + 2 * PROMPT) as u32).collect();
+        let read = |decoder: &mut Decoder, to: usize| {
+            timed(|| decoder.prefill(&ids[..to], PROMPT, &Cancel::default()))
+        };
+        read(decoder, FIRST)?;
+        let prefill = read(decoder, FIRST + PROMPT)?;
+        let step = timed(|| decoder.step(0))?.min(timed(|| decoder.step(0))?);
 
         let past = decoder.tokens().len();
-        let mut fork = decoder.fork(BATCH, past + 2)?;
+        let mut fork = decoder.fork(BATCH, past + 1)?;
         let mut logits = Vec::new();
-        fork.forward(&[past; BATCH], &[0; BATCH], 1, &mut logits)?;
-        let batch = timed(|| fork.forward(&[past + 1; BATCH], &[0; BATCH], 1, &mut logits))?;
+        let batch = timed(|| fork.forward(&[past; BATCH], &[0; BATCH], 1, &mut logits))?;
 
         // Short passes take longer per token than long ones, so that a short one is timed too.
         let mut chunk = chunk(PROMPT, prefill);
         if chunk < PROMPT {
-            decoder.truncate(PROMPT);
-            let short = &ids[..PROMPT + chunk];
-            chunk = chunk.min(self::chunk(
-                chunk,
-                timed(|| decoder.prefill(short, PROMPT, &Cancel::default()))?,
-            ));
+            decoder.truncate(FIRST + PROMPT);
+            let short = read(decoder, FIRST + PROMPT + chunk)?;
+            chunk = chunk.min(self::chunk(chunk, short));
         }
         decoder.truncate(0);
         Ok(Self {
             prefill: speed(PROMPT, prefill),
-            decode: speed(STEPS, decode),
+            decode: speed(1, step),
             lane: batch.saturating_sub(step) / (BATCH as u32 - 1),
             chunk,
         })

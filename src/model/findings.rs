@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use super::LoadError;
-use super::chat_template::ChatTemplate;
-use super::fim_template::FimTemplate;
 use super::manifest::{self, Manifest};
-use super::tokenizer::Tokenizer;
+use super::prompt_format;
 
 /// A property of a model, and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +24,7 @@ pub struct Finding {
 /// See [`LoadError`].
 pub fn findings(folder: &Path) -> Result<Vec<Finding>, LoadError> {
     let manifest = Manifest::read(folder)?;
-    let path = folder.join(&manifest.tokenizer);
-    let tokenizer = Tokenizer::load(&path)?;
-    let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
-        .map_err(|source| LoadError::Fim { path, source })?;
-    let chat = ChatTemplate::read(folder, &manifest, &tokenizer)?;
+    let (tokenizer, fim, chat) = prompt_format(folder, &manifest)?;
 
     let mut found = Vec::new();
     let mut find = |what, value: String, why: &str| {

@@ -234,16 +234,9 @@ impl Builder<'_> {
             }
         };
         let (rows, columns) = (a.vocabulary as i64, a.width as i64);
-        self.integers("embedding.shape", &[2], &[rows, columns]);
-        self.integers(
-            "embedding.scales.shape",
-            &[2],
-            &[rows, columns / BLOCK as i64],
-        );
-        let inputs = [&*embedding.0, "embedding.shape"];
-        self.node("", "Reshape", &inputs, &["embedding.rows"], &[]);
-        let inputs = [&*embedding.1, "embedding.scales.shape"];
-        self.node("", "Reshape", &inputs, &["embedding.scale_rows"], &[]);
+        self.reshaped(&embedding.0, "embedding.rows", [rows, columns]);
+        let blocks = columns / BLOCK as i64;
+        self.reshaped(&embedding.1, "embedding.scale_rows", [rows, blocks]);
         let attributes = [
             ("bits", Int(8)),
             ("block_size", Int(BLOCK as i64)),
@@ -260,6 +253,19 @@ impl Builder<'_> {
             &attributes,
         );
         Ok(head)
+    }
+
+    /// Gives an initializer a second name and another shape. It is in the file of weights once. With
+    /// a `Reshape` node ONNX Runtime would copy it while it loads.
+    fn reshaped(&mut self, initializer: &str, name: &str, dims: [i64; 2]) {
+        let is_it = |tensor: &&protobuf::Tensor| tensor.name.as_deref() == Some(initializer);
+        if let Some(tensor) = self.initializers.iter().find(is_it) {
+            self.initializers.push(protobuf::Tensor {
+                name: Some(name.to_owned()),
+                dims: dims.to_vec(),
+                ..tensor.clone()
+            });
+        }
     }
 
     /// The first input, normalised along its last dimension and times the second.
