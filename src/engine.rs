@@ -57,6 +57,8 @@ pub struct Ready {
     pub warning: Option<String>,
     /// The format in which the model is given a text with a hole.
     pub prompt_format: String,
+    /// Whether the model sees what comes after a hole.
+    pub fills_holes: bool,
     /// The longest prompt of a completion, in tokens: as many as this machine reads in a second.
     pub prompt_tokens: usize,
     /// Prompt tokens of one pass: as many as this machine reads in the time a keystroke may wait.

@@ -65,6 +65,7 @@ impl Worker {
             runs_on: model.runs_on.clone(),
             warning: model.warning.clone(),
             prompt_format: model.fim.to_string(),
+            fills_holes: model.fim.markers.is_some(),
             prompt_tokens: pace.prompt_tokens(self.completions.capacity()),
             chunk_tokens: pace.chunk,
             lanes: pace.lanes(),

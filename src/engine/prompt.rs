@@ -10,7 +10,7 @@ use super::request::{Chat, Hole, Input, Part, Priority, Request};
 use super::stop::Scope;
 use crate::model::Model;
 use crate::model::chat_template::{Message, Role};
-use crate::model::fim_template::FimTemplate;
+use crate::model::fim_template::{FimTemplate, Markers};
 use crate::model::manifest::Layout;
 use crate::model::tokenizer::Tokenizer;
 
@@ -109,7 +109,9 @@ impl PromptBuilder {
         request: &Request,
         room: Room,
     ) -> Result<Prompt, EngineError> {
+        let bos = model.tokenizer.beginning_of_text();
         let left = room.all.saturating_sub(request.limits.tokens);
+        let left = left.saturating_sub(usize::from(bos.is_some()));
         let around = request
             .limits
             .prompt
@@ -143,9 +145,12 @@ impl PromptBuilder {
             }
             Input::Chat(chat) => conversation(model, chat, left)?,
         };
-        if prompt.ids.is_empty() {
+        match bos {
+            // A chat template may have written it.
+            Some(bos) if prompt.ids.first() != Some(&bos) => prompt.ids.insert(0, bos),
             // As texts begin in training: after the end of another.
-            prompt.ids.extend(model.fim.end.first());
+            None if prompt.ids.is_empty() => prompt.ids.extend(model.fim.end.first()),
+            _ => {}
         }
         Ok(prompt)
     }
@@ -182,35 +187,19 @@ impl PromptBuilder {
         let (mut ids, parts) = self.parts(tokenizer, fim, parts, budget / PARTS_SHARE);
         let budget = budget - ids.len();
         let file = self.file(tokenizer, fim, &hole.file_name);
-        let suffix_budget = budget / SUFFIX_SHARE;
-        let markers = file.len() + 3;
-        let prefix_budget = budget.saturating_sub(suffix_budget + markers);
+        let (suffix_budget, markers) = match fim.markers {
+            Some(_) => (budget / SUFFIX_SHARE, 3),
+            None => (0, 0),
+        };
+        let prefix_budget = budget.saturating_sub(suffix_budget + file.len() + markers);
         let suffix = self.suffix(tokenizer, &hole.suffix, suffix_budget);
         let mut prefix = self.prefix(tokenizer, hole, prefix_budget, growth);
         let healed = heal(tokenizer, &mut prefix);
 
         ids.extend(file);
-        match fim.layout {
-            Layout::Psm => {
-                ids.push(fim.prefix);
-                ids.extend(prefix);
-                ids.push(fim.suffix);
-                ids.extend(suffix);
-                ids.push(fim.middle);
-            }
-            Layout::Spm => {
-                ids.push(fim.suffix);
-                ids.extend(suffix);
-                ids.push(fim.prefix);
-                ids.extend(prefix);
-                ids.push(fim.middle);
-            }
-            Layout::SpmV2 => {
-                ids.extend([fim.prefix, fim.suffix]);
-                ids.extend(suffix);
-                ids.push(fim.middle);
-                ids.extend(prefix);
-            }
+        match fim.markers {
+            None => ids.extend(prefix),
+            Some(markers) => ids.extend(parted(markers, &prefix, &suffix)),
         }
         Prompt {
             ids,
@@ -364,6 +353,16 @@ impl PromptBuilder {
         let ids: Arc<[u32]> = tokenizer.encode(piece).into();
         self.pieces.put(piece.into(), ids.clone());
         ids
+    }
+}
+
+/// The text before a hole and that after it, told apart by `markers`.
+fn parted(markers: Markers, prefix: &[u32], suffix: &[u32]) -> Vec<u32> {
+    let (before, after, middle) = ([markers.prefix], [markers.suffix], [markers.middle]);
+    match markers.layout {
+        Layout::Psm => [&before[..], prefix, &after, suffix, &middle].concat(),
+        Layout::Spm => [&after[..], suffix, &before, prefix, &middle].concat(),
+        Layout::SpmV2 => [&before[..], &after, suffix, &middle, prefix].concat(),
     }
 }
 
@@ -559,8 +558,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::cancel::Cancel;
+    use crate::engine::request::{Draws, Limits};
     use crate::engine::scripted::scripted;
+    use crate::model::chat_template::ChatTemplate;
     use crate::model::tests::tokenizer;
+    use crate::model::tokenizer::tests::{PUTS_BOS, byte_tokenizer};
 
     fn build(hole: &Hole, parts: &[Part], budget: usize) -> Prompt {
         PromptBuilder::default().hole(&scripted("").0, hole, parts, budget, 0)
@@ -787,9 +790,124 @@ mod tests {
             (Layout::Spm, "<9>\n\nf()\n<8>def f():\n    ret<10>|u"),
             (Layout::SpmV2, "<8><9>\n\nf()\n<10>def f():\n    ret|u"),
         ] {
-            model.fim.layout = layout;
+            model.fim.markers.as_mut().unwrap().layout = layout;
             let prompt = PromptBuilder::default().hole(&model, &hole, &[], 64, 0);
             assert_eq!(show(&prompt), format!("<6>a.py\n{expected}"));
+        }
+    }
+
+    /// A model with this vocabulary of bytes and special tokens.
+    fn bytes_model(added: &[&str], post_processor: &str) -> Model {
+        let (mut model, _) = scripted("");
+        model.tokenizer = byte_tokenizer(added, post_processor);
+        model.fim = FimTemplate::resolve(&model.tokenizer, None).unwrap();
+        model
+    }
+
+    fn built(model: &Model, input: Input) -> Prompt {
+        let request = Request {
+            input,
+            parts: Vec::new(),
+            scope: Scope::Text,
+            limits: Limits {
+                prompt: None,
+                tokens: 8,
+                time: None,
+            },
+            draws: Draws::GREEDY,
+            priority: Priority::Keystroke,
+            cancel: Cancel::default(),
+            echo: false,
+        };
+        let room = Room {
+            hole: 64,
+            grown: 64,
+            all: 128,
+        };
+        PromptBuilder::default()
+            .build(model, &request, room)
+            .unwrap()
+    }
+
+    #[test]
+    fn without_markers_the_model_gets_what_is_before_the_hole() {
+        let model = bytes_model(&["</s>"], "null");
+        for (text, expected, healed) in [
+            ("a = 1\nb = $0\nc = 3\n", "a = 1\nb =", " "),
+            ("a = 1\n$0\nc = 3\n", "a = 1\n", ""),
+            // After the end of another text.
+            ("$0", "</s>", ""),
+        ] {
+            let prompt = built(&model, Input::Hole(hole(text)));
+            assert_eq!(model.tokenizer.show(&prompt.ids), expected);
+            assert_eq!(prompt.healed, healed.as_bytes());
+            assert_eq!(prompt.end, [256]);
+        }
+    }
+
+    #[test]
+    fn a_prompt_begins_once_with_the_token_that_begins_texts() {
+        let markers = [
+            "<s>",
+            "<fim_prefix>",
+            "<fim_suffix>",
+            "<fim_middle>",
+            "<|endoftext|>",
+        ];
+        let chat = |question: &str| {
+            Input::Chat(Chat {
+                question: question.to_owned(),
+                ..Chat::default()
+            })
+        };
+        let continued = Input::Continue {
+            file_name: "a.py".to_owned(),
+            text: "x = 1\n".to_owned(),
+        };
+        for (input, expected) in [
+            (
+                Input::Hole(hole("x\n$0\ny")),
+                "<fim_prefix>x\n<fim_suffix>\ny<fim_middle>",
+            ),
+            (
+                Input::Hole(hole("$0")),
+                "<fim_prefix><fim_suffix><fim_middle>",
+            ),
+            (continued, "x = 1\n"),
+            // In a file it is text.
+            (
+                Input::Hole(hole("<s>\n$0")),
+                "<fim_prefix><s>\n<fim_suffix><fim_middle>",
+            ),
+            (chat("Why?"), "## Question\n\nWhy?\n\n## Answer"),
+        ] {
+            let with = bytes_model(&markers, PUTS_BOS);
+            let prompt = built(&with, input.clone());
+            assert_eq!(with.tokenizer.show(&prompt.ids), format!("<s>{expected}"));
+            assert_eq!(prompt.ids.iter().filter(|id| **id == 256).count(), 1);
+            let without = bytes_model(&markers, "null");
+            let prompt = built(&without, input);
+            assert_eq!(without.tokenizer.show(&prompt.ids), expected);
+        }
+    }
+
+    #[test]
+    fn a_template_may_write_the_token_that_begins_texts() {
+        let mut model = bytes_model(&["<s>", "</s>"], PUTS_BOS);
+        for template in [
+            "{{ bos_token }}{{ messages[1].content }}",
+            "<s>{{ messages[1].content }}",
+            "{{ messages[1].content }}",
+        ] {
+            model.chat = Some(ChatTemplate::of(template, &model.tokenizer, "</s>"));
+            let question = Input::Chat(Chat {
+                question: "<s>?".to_owned(),
+                ..Chat::default()
+            });
+            let ids = built(&model, question).ids;
+            assert_eq!(ids[0], 256);
+            assert_eq!(model.tokenizer.show(&ids), "<s><s>?");
+            assert_eq!(ids.iter().filter(|id| **id == 256).count(), 1);
         }
     }
 

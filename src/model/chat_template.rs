@@ -312,6 +312,19 @@ mod tests {
         ]
     }
 
+    impl ChatTemplate {
+        /// The template `source`, whose answers end with the token `end`.
+        pub(crate) fn of(source: &str, tokenizer: &Tokenizer, end: &str) -> Self {
+            Self {
+                path: "chat.jinja".into(),
+                environment: Arc::new(environment(source.to_owned()).unwrap()),
+                limits: LIMITS,
+                endless: AtomicBool::new(false),
+                end: vec![tokenizer.special_id(end).unwrap()],
+            }
+        }
+    }
+
     /// A folder with this template beside the shipped tokenizer.
     fn template(source: &str, end: &str) -> Result<Option<ChatTemplate>, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -5,21 +5,29 @@ use std::fmt;
 use super::manifest::{Fim, Layout};
 use super::tokenizer::Tokenizer;
 
-/// The order and the special tokens of a model's fill-in-the-middle format.
+/// How a model is given a text with a hole in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FimTemplate {
-    /// The order of the parts.
-    pub layout: Layout,
+    /// What tells the parts of the text apart. Without it the model is given only the text before
+    /// the hole, which it goes on with.
+    pub markers: Option<Markers>,
     /// Comes before the file's name, at the very beginning.
     pub file: Option<u32>,
+    /// Any of these ends the middle.
+    pub end: Vec<u32>,
+}
+
+/// The order and the special tokens of a model's fill-in-the-middle format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Markers {
+    /// The order of the parts.
+    pub layout: Layout,
     /// Comes before the prefix.
     pub prefix: u32,
     /// Comes before the suffix.
     pub suffix: u32,
     /// Comes before the middle, which the model writes.
     pub middle: u32,
-    /// Any of these ends the middle.
-    pub end: Vec<u32>,
 }
 
 /// The spellings that identify a format by themselves: layout, prefix, suffix, middle, end. The
@@ -62,6 +70,17 @@ const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
     ),
 ];
 
+/// The tokens that end a text in models that do not fill holes. A model may have several.
+const ENDS: [&str; 7] = [
+    "<|endoftext|>",
+    "</s>",
+    "<eos>",
+    "<|end_of_text|>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+    "<|im_end|>",
+    "<|eot_id|>",
+];
+
 /// The markers of all known formats.
 pub(super) fn spellings() -> impl Iterator<Item = &'static str> {
     let formats = KNOWN.into_iter();
@@ -70,7 +89,7 @@ pub(super) fn spellings() -> impl Iterator<Item = &'static str> {
 
 impl FimTemplate {
     /// The format that the manifest names, else the one that the tokenizer's special tokens
-    /// identify.
+    /// identify, else the one without markers.
     ///
     /// # Errors
     ///
@@ -79,54 +98,75 @@ impl FimTemplate {
         tokenizer: &Tokenizer,
         manifest: Option<&Fim>,
     ) -> Result<Self, FimTemplateError> {
-        let id = |token: &str| {
+        match manifest {
+            Some(fim) => Self::named(tokenizer, fim),
+            None => Ok(KNOWN
+                .iter()
+                .find_map(|known| Self::known(tokenizer, known))
+                .unwrap_or_else(|| Self::plain(tokenizer))),
+        }
+    }
+
+    fn named(tokenizer: &Tokenizer, fim: &Fim) -> Result<Self, FimTemplateError> {
+        let id = |token: &String| {
             tokenizer
                 .special_id(token)
-                .ok_or_else(|| FimTemplateError::NotSpecial(token.to_owned()))
+                .ok_or_else(|| FimTemplateError::NotSpecial(token.clone()))
         };
-        if let Some(fim) = manifest {
-            return Ok(Self {
+        Ok(Self {
+            markers: Some(Markers {
                 layout: fim.order,
-                file: fim.file.as_deref().map(id).transpose()?,
                 prefix: id(&fim.prefix)?,
                 suffix: id(&fim.suffix)?,
                 middle: id(&fim.middle)?,
-                end: fim
-                    .end
-                    .iter()
-                    .map(|end| id(end))
-                    .collect::<Result<_, _>>()?,
-            });
+            }),
+            file: fim.file.as_ref().map(id).transpose()?,
+            end: fim.end.iter().map(id).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn known(
+        tokenizer: &Tokenizer,
+        (layout, prefix, suffix, middle, end): &(Layout, &str, &str, &str, &str),
+    ) -> Option<Self> {
+        Some(Self {
+            markers: Some(Markers {
+                layout: *layout,
+                prefix: tokenizer.special_id(prefix)?,
+                suffix: tokenizer.special_id(suffix)?,
+                middle: tokenizer.special_id(middle)?,
+            }),
+            file: None,
+            end: vec![tokenizer.special_id(end)?],
+        })
+    }
+
+    fn plain(tokenizer: &Tokenizer) -> Self {
+        let ends = ENDS.iter().filter_map(|end| tokenizer.special_id(end));
+        Self {
+            markers: None,
+            file: None,
+            end: ends.collect(),
         }
-        KNOWN
-            .iter()
-            .find_map(|(layout, prefix, suffix, middle, end)| {
-                Some(Self {
-                    layout: *layout,
-                    file: None,
-                    prefix: tokenizer.special_id(prefix)?,
-                    suffix: tokenizer.special_id(suffix)?,
-                    middle: tokenizer.special_id(middle)?,
-                    end: vec![tokenizer.special_id(end)?],
-                })
-            })
-            .ok_or(FimTemplateError::Unknown)
     }
 }
 
 impl fmt::Display for FimTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layout = match self.layout {
+        let Some(markers) = self.markers else {
+            return f.write_str("only the text before the cursor");
+        };
+        let layout = match markers.layout {
             Layout::Psm => "prefix, suffix, middle",
             Layout::Spm => "suffix, prefix, middle",
             Layout::SpmV2 => "empty prefix, suffix, middle that begins with the prefix",
         };
-        let Self {
+        let Markers {
             prefix,
             suffix,
             middle,
             ..
-        } = self;
+        } = markers;
         write!(
             f,
             "{layout} (prefix token {prefix}, suffix token {suffix}, middle token {middle})"
@@ -134,7 +174,7 @@ impl fmt::Display for FimTemplate {
     }
 }
 
-/// Why a model cannot fill in the middle.
+/// Why a model cannot be used in the format that its manifest names.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FimTemplateError {
     /// The manifest names a token the tokenizer does not have.
@@ -143,28 +183,25 @@ pub enum FimTemplateError {
          correct [fim] in model.toml or use the model's own tokenizer"
     )]
     NotSpecial(String),
-    /// The manifest names no format, and the tokens identify none.
-    #[error(
-        "the tokenizer has the special tokens of no known fill-in-the-middle format; \
-         if the model was trained for one, describe it under [fim] in model.toml"
-    )]
-    Unknown,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::tests::{manifest, tokenizer};
+    use crate::model::tokenizer::tests::byte_tokenizer;
 
     #[test]
     fn the_manifest_decides() {
         let template = FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap();
         let expected = FimTemplate {
-            layout: Layout::Spm,
+            markers: Some(Markers {
+                layout: Layout::Spm,
+                prefix: 8,
+                suffix: 9,
+                middle: 10,
+            }),
             file: Some(6),
-            prefix: 8,
-            suffix: 9,
-            middle: 10,
             end: vec![0],
         };
         assert_eq!(template, expected);
@@ -172,8 +209,29 @@ mod tests {
 
     #[test]
     fn without_a_manifest_the_tokens_decide() {
-        let template = FimTemplate::resolve(tokenizer(), None).unwrap();
-        assert_eq!((template.layout, template.prefix), (Layout::Psm, 8));
+        let markers = FimTemplate::resolve(tokenizer(), None).unwrap().markers;
+        let markers = markers.unwrap();
+        assert_eq!((markers.layout, markers.prefix), (Layout::Psm, 8));
+    }
+
+    #[test]
+    fn without_markers_the_end_tokens_are_found() {
+        for (added, expected) in [
+            (&["</s>", "<s>"][..], &["</s>"][..]),
+            (
+                &["<|im_end|>", "<|endoftext|>"],
+                &["<|endoftext|>", "<|im_end|>"],
+            ),
+            (&["<fim_prefix>", "<fim_suffix>", "</s>"], &["</s>"]),
+            (&[], &[]),
+        ] {
+            let tokenizer = byte_tokenizer(added, "null");
+            let template = FimTemplate::resolve(&tokenizer, None).unwrap();
+            assert_eq!(template.markers, None);
+            let end: String = expected.concat();
+            assert_eq!(tokenizer.show(&template.end), end);
+            assert_eq!(template.to_string(), "only the text before the cursor");
+        }
     }
 
     #[test]

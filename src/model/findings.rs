@@ -41,19 +41,21 @@ pub fn findings(folder: &Path) -> Result<Vec<Finding>, LoadError> {
     find("vocabulary", tokens, &tokenizer_file);
     let context = format!("{} tokens", manifest.context_length);
     find("context", context, manifest::FILE_NAME);
-    let why = match manifest.fim {
-        Some(_) => format!("[fim] in {}", manifest::FILE_NAME),
-        None => format!("the special tokens in {tokenizer_file}"),
+    let why = match (&manifest.fim, fim.markers) {
+        (Some(_), _) => format!("[fim] in {}", manifest::FILE_NAME),
+        (None, Some(_)) => format!("the special tokens in {tokenizer_file}"),
+        (None, None) => format!("no markers of a hole in {tokenizer_file}"),
     };
     find("layout", fim.to_string(), &why);
-    let markers = [
-        fim.file,
-        Some(fim.prefix),
-        Some(fim.suffix),
-        Some(fim.middle),
-    ];
-    let markers: Vec<u32> = markers.into_iter().flatten().collect();
-    find("markers", tokenizer.show(&markers), &why);
+    if let Some(markers) = fim.markers {
+        let ids = [markers.prefix, markers.suffix, markers.middle];
+        let ids: Vec<u32> = fim.file.into_iter().chain(ids).collect();
+        find("markers", tokenizer.show(&ids), &why);
+    }
+    if let Some(beginning) = tokenizer.beginning_of_text() {
+        let why = format!("{tokenizer_file}, or the tokenizer_config.json beside it");
+        find("beginning", tokenizer.show(&[beginning]), &why);
+    }
     find("end", tokenizer.show(&fim.end), &why);
     match (chat, &manifest.chat_template) {
         (Some(chat), Some(file)) => {

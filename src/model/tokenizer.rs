@@ -4,7 +4,12 @@ use std::collections::HashMap;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::plain_file;
+
+/// What `transformers` must know of a tokenizer, in a file beside it.
+const CONFIGURATION: &str = "tokenizer_config.json";
 
 /// The largest tokenizer that is read, in bytes. Those with a quarter of a million tokens have 33
 /// MB.
@@ -21,10 +26,27 @@ pub struct Tokenizer {
     special: Vec<u32>,
     /// The other tokens' ids, in the order of their bytes.
     sorted: Vec<u32>,
+    /// See [`Tokenizer::beginning_of_text`].
+    beginning_of_text: Option<u32>,
+}
+
+/// The part of `tokenizer_config.json` that matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Configuration {
+    add_bos_token: Option<bool>,
+    bos_token: Option<Spelling>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Spelling {
+    Text(String),
+    Token { content: String },
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, and the `tokenizer_config.json` beside it if there is one.
     ///
     /// # Errors
     ///
@@ -32,17 +54,19 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self, TokenizerError> {
         let wrong = |problem: String| TokenizerError {
             path: path.to_path_buf(),
+            what: "a tokenizer",
             problem,
         };
+        let configuration = Configuration::beside(path)?;
         let json = plain_file::read(path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
         // The library panics on some damaged files.
-        let parsed = catch_unwind(|| Self::parse(&json));
+        let parsed = catch_unwind(|| Self::parse(&json, &configuration));
         let parsed =
             parsed.unwrap_or_else(|_| Err("the tokenizer library panics on it".to_owned()));
         parsed.map_err(wrong)
     }
 
-    fn parse(json: &[u8]) -> Result<Self, String> {
+    fn parse(json: &[u8], configuration: &Configuration) -> Result<Self, String> {
         let mut inner =
             tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string())?;
         // Truncation and padding belong to training batches.
@@ -85,12 +109,35 @@ impl Tokenizer {
             ends,
             special,
             sorted: Vec::new(),
+            beginning_of_text: None,
         };
         let ids = 0..tokenizer.len() as u32;
         let mut sorted: Vec<u32> = ids.filter(|id| !tokenizer.bytes(*id).is_empty()).collect();
         sorted.sort_by_key(|id| tokenizer.bytes(*id));
         tokenizer.sorted = sorted;
+        tokenizer.beginning_of_text = match configuration.add_bos_token {
+            Some(true) => configuration.bos_token(&tokenizer),
+            Some(false) => None,
+            None => tokenizer.put_before_a_text(),
+        };
         Ok(tokenizer)
+    }
+
+    /// The special token that the file's own post-processor puts before a text.
+    fn put_before_a_text(&self) -> Option<u32> {
+        let processed = self.inner.encode_fast("a", true).ok()?;
+        // What is text is no special token, so that one at the beginning was put there.
+        let first = processed.get_ids().first()?;
+        self.special.contains(first).then_some(*first)
+    }
+
+    /// The token with which each prompt must begin, if the model was trained with one before all
+    /// texts: `tokenizer_config.json` says so (`add_bos_token`), else the post-processor in
+    /// `tokenizer.json` does. [`encode`](Self::encode) does not add it, since most of what it is
+    /// given goes into the middle of a prompt.
+    #[must_use]
+    pub fn beginning_of_text(&self) -> Option<u32> {
+        self.beginning_of_text
     }
 
     /// The ids of `text`, in which nothing counts as a special token.
@@ -217,11 +264,36 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
+impl Configuration {
+    /// The one beside the tokenizer `path`, or an empty one.
+    fn beside(path: &Path) -> Result<Self, TokenizerError> {
+        let path = path.with_file_name(CONFIGURATION);
+        let wrong = |problem: String| TokenizerError {
+            path: path.clone(),
+            what: "the configuration of a tokenizer",
+            problem,
+        };
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let json = plain_file::read(&path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
+        serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn bos_token(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        match self.bos_token.as_ref()? {
+            Spelling::Text(text) | Spelling::Token { content: text } => tokenizer.special_id(text),
+        }
+    }
+}
+
 /// Why a tokenizer file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is not a tokenizer: {problem}; copy the model folder again")]
+#[error("{path} is not {what}: {problem}; copy the model folder again")]
 pub struct TokenizerError {
     path: PathBuf,
+    /// What it should be.
+    what: &'static str,
     /// What is wrong with it.
     pub(super) problem: String,
 }
@@ -278,8 +350,9 @@ impl Detokenizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::model::tests::tokenizer;
@@ -290,6 +363,116 @@ mod tests {
             detokenizer.push(tokenizer().bytes(*id));
         }
         detokenizer.text().to_owned()
+    }
+
+    /// A `tokenizer.json` whose vocabulary is the 256 bytes, and after them the special tokens
+    /// `added`, with this post-processor.
+    fn bytes_json(added: &[&str], post_processor: &str) -> String {
+        let bytes = byte_level_alphabet();
+        let vocabulary: serde_json::Map<String, Value> = bytes
+            .iter()
+            .map(|(char, byte)| (char.to_string(), json!(byte)))
+            .collect();
+        let added = added.iter().enumerate();
+        let added: Vec<_> = added
+            .map(|(index, content)| {
+                json!({
+                    "id": 256 + index, "content": content, "special": true, "normalized": false,
+                    "single_word": false, "lstrip": false, "rstrip": false,
+                })
+            })
+            .collect();
+        let post_processor: Value = serde_json::from_str(post_processor).unwrap();
+        let byte_level = json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
+        });
+        json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "added_tokens": added,
+            "pre_tokenizer": byte_level,
+            "post_processor": post_processor,
+            "decoder": byte_level,
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
+        })
+        .to_string()
+    }
+
+    /// The tokenizer of [`bytes_json`].
+    pub(crate) fn byte_tokenizer(added: &[&str], post_processor: &str) -> Tokenizer {
+        let json = bytes_json(added, post_processor);
+        Tokenizer::parse(json.as_bytes(), &Configuration::default()).unwrap()
+    }
+
+    /// The post-processor with which publishers put a token, 256, before a text.
+    pub(crate) const PUTS_BOS: &str = r#"{
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}
+    }"#;
+
+    #[test]
+    fn the_token_that_begins_a_text_is_found() {
+        let puts_end = PUTS_BOS.replace(
+            r#"[{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]"#,
+            r#"[{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<s>", "type_id": 0}}]"#,
+        );
+        assert_ne!(puts_end, PUTS_BOS);
+        for (post_processor, configuration, expected) in [
+            ("null", None, None),
+            ("null", Some("{}"), None),
+            (PUTS_BOS, None, Some(256)),
+            (PUTS_BOS, Some(r#"{"bos_token": "<t>"}"#), Some(256)),
+            (
+                PUTS_BOS,
+                Some(r#"{"add_bos_token": false, "bos_token": "<s>"}"#),
+                None,
+            ),
+            (&puts_end, None, None),
+            (
+                "null",
+                Some(r#"{"add_bos_token": true, "bos_token": "<t>"}"#),
+                Some(257),
+            ),
+            (
+                "null",
+                Some(
+                    r#"{"add_bos_token": true, "bos_token": {"content": "<t>", "lstrip": false}}"#,
+                ),
+                Some(257),
+            ),
+            (
+                "null",
+                Some(r#"{"add_bos_token": true, "bos_token": null}"#),
+                None,
+            ),
+            (
+                "null",
+                Some(r#"{"add_bos_token": true, "bos_token": "<u>"}"#),
+                None,
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("tokenizer.json");
+            std::fs::write(&path, bytes_json(&["<s>", "<t>"], post_processor)).unwrap();
+            if let Some(configuration) = configuration {
+                std::fs::write(folder.path().join(CONFIGURATION), configuration).unwrap();
+            }
+            let tokenizer = Tokenizer::load(&path).unwrap();
+            assert_eq!(tokenizer.beginning_of_text(), expected, "{configuration:?}");
+            assert_eq!(tokenizer.encode("a"), [u32::from(b'a')]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, bytes_json(&[], "null")).unwrap();
+        std::fs::write(folder.path().join(CONFIGURATION), "{").unwrap();
+        let error = Tokenizer::load(&path).unwrap_err().to_string();
+        let expected = "/tokenizer_config.json is not the configuration of a tokenizer: EOF";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
@@ -357,7 +540,7 @@ mod tests {
 
     #[test]
     fn an_unusable_file_is_named() {
-        let error = Tokenizer::parse(b"{}").unwrap_err();
+        let error = Tokenizer::parse(b"{}", &Configuration::default()).unwrap_err();
         assert!(!error.is_empty());
         let error = Tokenizer::load(Path::new("no/tokenizer.json")).unwrap_err();
         assert!(

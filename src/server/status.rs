@@ -52,14 +52,21 @@ impl From<&EngineState> for Status {
     fn from(state: &EngineState) -> Self {
         let (busy, kind, message) = match state {
             EngineState::Loading(what) => (true, Kind::Normal, what.clone()),
-            EngineState::Ready(ready) => match &ready.warning {
-                None => (false, Kind::Normal, format!("{} is ready", ready.model)),
-                Some(warning) => (
-                    false,
-                    Kind::Warning,
-                    format!("{} is ready, but {warning}", ready.model),
-                ),
-            },
+            EngineState::Ready(ready) => {
+                let model = &ready.model;
+                let sees = match ready.fills_holes {
+                    true => "",
+                    false => "; it sees only what is before the cursor",
+                };
+                match &ready.warning {
+                    None => (false, Kind::Normal, format!("{model} is ready{sees}")),
+                    Some(warning) => (
+                        false,
+                        Kind::Warning,
+                        format!("{model} is ready, but {warning}{sees}"),
+                    ),
+                }
+            }
             EngineState::Failed(problem) => (false, Kind::Error, problem.clone()),
         };
         Self {

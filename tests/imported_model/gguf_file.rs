@@ -14,6 +14,7 @@ pub(crate) enum Value {
     Text(String),
     Texts(Vec<String>),
     I32s(Vec<i32>),
+    Flag(bool),
 }
 
 /// How a tensor is stored.
@@ -321,6 +322,10 @@ fn write_value(bytes: &mut Vec<u8>, value: &Value) {
         Value::F32(number) => {
             code(bytes, 6);
             bytes.extend(number.to_le_bytes());
+        }
+        Value::Flag(flag) => {
+            bytes.extend(7_u32.to_le_bytes());
+            bytes.push(u8::from(*flag));
         }
         Value::Text(text) => {
             code(bytes, 8);

@@ -131,8 +131,9 @@ fn formats_are_found_in_the_vocabulary() {
     assert_eq!(model.name, "Small one");
     assert_eq!(model.context_length, 64);
     let id = |token| model.tokenizer.special_id(token).unwrap();
-    assert_eq!(model.fim.layout, Layout::SpmV2);
-    assert_eq!(model.fim.suffix, id("<|fim_suffix|>"));
+    let markers = model.fim.markers.unwrap();
+    assert_eq!(markers.layout, Layout::SpmV2);
+    assert_eq!(markers.suffix, id("<|fim_suffix|>"));
     let ends = ["<|im_end|>", "<|endoftext|>"].map(id);
     assert_eq!(model.chat.unwrap().end, ends);
     // The padding at the end is no token.

@@ -48,6 +48,28 @@ fn texts_are_taken_apart_as_each_pre_tokenizer_does() {
     check("gpt-2", "e\u{301}", "e|\u{301}");
 }
 
+#[test]
+fn the_token_that_begins_a_text_is_put_there_where_the_file_says_so() {
+    for (pre, flag, expected) in [
+        ("qwen2", None, None),
+        ("qwen2", Some(false), None),
+        ("qwen2", Some(true), Some("<|endoftext|>")),
+        ("llama-bpe", None, Some("<|endoftext|>")),
+        ("llama-bpe", Some(false), None),
+    ] {
+        let mut file = GgufFile::random("llama", SIZES, false, vocabulary(pre, &[]));
+        file.set("tokenizer.ggml.bos_token_id", Value::U32(256));
+        if let Some(flag) = flag {
+            file.set("tokenizer.ggml.add_bos_token", Value::Flag(flag));
+        }
+        let tokenizer = imported(&file);
+        let beginning = tokenizer.beginning_of_text();
+        let beginning = beginning.map(|id| tokenizer.show(&[id]));
+        assert_eq!(beginning.as_deref(), expected, "{pre}, {flag:?}");
+        assert_eq!(tokenizer.encode("a"), [u32::from(b'a')], "{pre}");
+    }
+}
+
 fn repository_texts() -> Vec<String> {
     fn collect(path: PathBuf, texts: &mut Vec<String>) {
         if path.is_dir() {

@@ -65,6 +65,7 @@ fn reuse_equals_a_cold_prompt() {
     let source = model
         .tokenizer
         .encode(include_str!("../../src/engine/stop.rs"));
+    let middle = model.fim.markers.unwrap().middle;
     let lm = &*model.causal_lm;
     let mut rng = SmallRng::seed_from_u64(1);
     let mut decoder = Decoder::new(lm, 512).unwrap();
@@ -75,7 +76,7 @@ fn reuse_equals_a_cold_prompt() {
         for _ in 0..12 {
             edit(&mut text, &mut undo, &source, &mut rng);
             // The marker after the text is what keeps written tokens out of the next prompt.
-            let prompt = [text.as_slice(), &[model.fim.middle]].concat();
+            let prompt = [text.as_slice(), &[middle]].concat();
             let prefill = decoder.prefill(&prompt, CHUNK, &Cancel::default()).unwrap();
             reused += prefill.reused;
             computed += prefill.computed;

@@ -78,7 +78,8 @@ enum Value {
     Text(String),
     Texts(Vec<String>),
     Integers(Vec<i32>),
-    /// A flag or a list that nothing here asks for.
+    Flag(bool),
+    /// A list that nothing here asks for.
     Skipped,
 }
 
@@ -183,6 +184,19 @@ impl Gguf {
             None => Ok(None),
             Some(Value::Float(number)) if number.is_finite() => Ok(Some(*number)),
             Some(_) => Err(kind(key, "a number with a fraction")),
+        }
+    }
+
+    /// The flag at `key`, if the metadata have it.
+    ///
+    /// # Errors
+    ///
+    /// [`GgufError::Kind`] when it is something else.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Flag(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(kind(key, "a flag")),
         }
     }
 
@@ -313,8 +327,8 @@ impl Reader {
             5 => Value::Signed(i32::from_le_bytes(self.array()?).into()),
             6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
             7 => {
-                let _: [u8; 1] = self.array()?;
-                Value::Skipped
+                let [flag] = self.array()?;
+                Value::Flag(flag != 0)
             }
             8 => Value::Text(self.text()?),
             10 => Value::Unsigned(self.u64()?),

@@ -101,6 +101,8 @@ pub(super) struct Vocabulary<'a> {
     merges: Vec<(&'a str, &'a str)>,
     /// The tokens that end what the model writes, as the metadata name them.
     ends: Vec<&'a str>,
+    /// The id of the token that every text must begin with, if there is one.
+    beginning: Option<usize>,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -149,6 +151,7 @@ impl<'a> Vocabulary<'a> {
                 ends.push(token.as_str());
             }
         }
+        let beginning = beginning(gguf, pre, tokens.len())?;
         // Files exist whose markers have the type of a normal token.
         let is_marker = |token: &str| {
             fim_template::spellings().any(|spelling| spelling == token)
@@ -156,7 +159,9 @@ impl<'a> Vocabulary<'a> {
                 || ends.contains(&token)
         };
         let added = kinds.iter().zip(tokens).enumerate();
-        let added = added.filter(|(_, (kind, token))| **kind != NORMAL || is_marker(token));
+        let added = added.filter(|(id, (kind, token))| {
+            **kind != NORMAL || is_marker(token) || beginning == Some(*id)
+        });
         let added = added.map(|(id, (kind, _))| (id, *kind != USER_DEFINED));
         let is_token = |text: &str| seen.contains(text);
         let merges = merges.iter().map(|merge| {
@@ -172,6 +177,7 @@ impl<'a> Vocabulary<'a> {
             added: added.collect(),
             merges: merges.collect::<Result<_, _>>()?,
             ends,
+            beginning,
         })
     }
 
@@ -222,7 +228,7 @@ impl<'a> Vocabulary<'a> {
                 false => Value::Null,
             },
             pre_tokenizer: self.pre_tokenizer.json(),
-            post_processor: (),
+            post_processor: self.beginning.map(|id| puts_before(&self.tokens[id], id)),
             decoder: byte_level(),
             model: Bpe {
                 kind: "BPE",
@@ -234,6 +240,34 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
+/// The id of the token that every text must begin with, if there is one. Where the file does not
+/// say whether there is, llama.cpp's rule holds (`llama-vocab.cpp`).
+fn beginning(gguf: &Gguf, pre: &str, tokens: usize) -> Result<Option<usize>, VocabularyError> {
+    const ID: &str = "tokenizer.ggml.bos_token_id";
+    let is_added = gguf.flag("tokenizer.ggml.add_bos_token")?;
+    if !is_added.unwrap_or(pre == "llama-bpe") {
+        return Ok(None);
+    }
+    match gguf.count(ID)? {
+        Some(id) if id >= tokens => Err(VocabularyError::Id(ID, id)),
+        id => Ok(id),
+    }
+}
+
+/// The post-processor with which publishers put a token before every text.
+fn puts_before(token: &str, id: usize) -> Value {
+    let token_of = |text: usize| json!({ "SpecialToken": { "id": token, "type_id": text } });
+    let text_of = |name: &str, text: usize| json!({ "Sequence": { "id": name, "type_id": text } });
+    let single = [token_of(0), text_of("A", 0)];
+    let pair = [&single[..], &[token_of(1), text_of("B", 1)]].concat();
+    json!({
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": pair,
+        "special_tokens": { token: { "id": token, "ids": [id], "tokens": [token] } },
+    })
+}
+
 #[derive(Serialize)]
 struct TokenizerJson<'a> {
     version: &'static str,
@@ -242,7 +276,7 @@ struct TokenizerJson<'a> {
     added_tokens: Vec<Value>,
     normalizer: Value,
     pre_tokenizer: Value,
-    post_processor: (),
+    post_processor: Option<Value>,
     decoder: Value,
     model: Bpe<'a>,
 }
