@@ -22,8 +22,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
-use crate::engine::{Engine, EngineState, Ready};
+use crate::engine::{CACHED_TOKENS, Engine, EngineState, Ready};
 use crate::model::catalogue::DEFAULT;
+use crate::model::needs::Needs;
 use crate::model::store::name::Name;
 use crate::model::store::{Store, StoreError};
 use crate::model::{Model, choice, trial};
@@ -266,6 +267,7 @@ fn start_engine(options: &EngineOptions) -> Engine {
     } = options.clone();
     Engine::spawn(move |waiter| {
         let directory = choice::folder(model.as_deref())?;
+        Needs::estimate(&directory, CACHED_TOKENS)?.check()?;
         let mut runtime = Runtime::load_probed(&options, &mut Aloud(waiter))?;
         trial::choose(&mut runtime, &directory, &mut Aloud(waiter));
         Model::load(&directory, &mut runtime).map_err(anyhow::Error::from)

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::download::Waiter;
 use crate::model::{ForwardError, Model};
+pub use local::CACHED_TOKENS;
 use local::Worker;
 use queue::Queue;
 use request::{Events, Job, Request};

@@ -7,6 +7,7 @@ pub mod fim_template;
 pub mod findings;
 pub mod import;
 pub mod manifest;
+pub mod needs;
 pub mod onnx;
 pub mod overview;
 pub mod plain_file;
@@ -118,7 +119,7 @@ impl Model {
     /// See [`LoadError`]: each message names the file and the remedy.
     pub fn load(directory: &Path, runtime: &mut Runtime) -> Result<Self, LoadError> {
         let manifest = Manifest::read(directory)?;
-        // Each takes about as long as the other (docs/decisions/013-start.md).
+        // Each takes about as long as the other (docs/decisions/014-start.md).
         let (format, causal_lm) = std::thread::scope(|scope| {
             let format = scope.spawn(|| prompt_format(directory, &manifest));
             let start = Instant::now();

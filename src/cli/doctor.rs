@@ -9,8 +9,9 @@ use anyhow::Context as _;
 
 use super::{in_use, ready_completer, with_causes};
 use crate::cache_folder::cache_folder;
-use crate::engine::Ready;
+use crate::engine::{CACHED_TOKENS, Ready};
 use crate::model::manifest::Manifest;
+use crate::model::needs::{self, MEGABYTE, Needs};
 use crate::model::{choice, sums};
 use crate::server::settings::Options;
 use crate::suggest::{Completer, Face};
@@ -34,8 +35,14 @@ pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
     };
     let directory = choice::folder(options.engine(in_use.as_ref()).model.as_deref());
     let directory = directory.map_err(anyhow::Error::from);
-    let checked = directory.and_then(|directory| files(&directory));
-    let mut healthy = report("model", checked.map(|text| format!("{text}; {why}")));
+    let mut healthy = match directory {
+        Ok(directory) => {
+            let checked = files(&directory).map(|text| format!("{text}; {why}"));
+            let healthy = report("model", checked);
+            report("memory", memory(&directory)) && healthy
+        }
+        Err(error) => report("model", Err(error)),
+    };
 
     let documents = Arc::new(Documents::new());
     let unusable = |problem: &str| {
@@ -95,6 +102,15 @@ fn files(directory: &Path) -> anyhow::Result<String> {
         manifest.name,
         directory.display()
     ))
+}
+
+/// The memory that the model needs, and what there is.
+fn memory(directory: &Path) -> anyhow::Result<String> {
+    let needs = Needs::estimate(directory, CACHED_TOKENS)?;
+    Ok(match needs::available() {
+        Some(available) => format!("{needs}; {} MB available", available / MEGABYTE),
+        None => needs.to_string(),
+    })
 }
 
 async fn completion(completer: &Completer, documents: &Documents) -> anyhow::Result<String> {

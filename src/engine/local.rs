@@ -21,6 +21,9 @@ const COMPLETION_TOKENS: usize = LONGEST_PROMPT + MAX_NEW_TOKENS;
 /// The longest prompt and answer of a task together, in tokens.
 const TASK_TOKENS: usize = 2048;
 
+/// How many tokens the caches of an engine hold together.
+pub const CACHED_TOKENS: usize = COMPLETION_TOKENS + TASK_TOKENS;
+
 /// What the inference thread owns.
 pub(super) struct Worker {
     model: Model,

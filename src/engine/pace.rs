@@ -44,7 +44,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Measures with `decoder`, which is empty afterwards. Whoever starts the engine waits for it,
-    /// so it does no more than the limits need (docs/decisions/013-start.md): what it finds too slow,
+    /// so it does no more than the limits need (docs/decisions/014-start.md): what it finds too slow,
     /// because a pass was the first of its kind, later passes correct.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ mod architecture;
 mod blocks;
 mod gguf;
 mod graph;
-mod protobuf;
+pub(super) mod protobuf;
 mod quantize;
 mod vocabulary;
 mod weights;

@@ -168,7 +168,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 const MAX_HEAD_DIM: usize = 1024;
 
 /// The size of an attention head, which exporters leave open in the graph, from `config.json`.
-fn head_dim_of_config(graph: &Path) -> Result<usize, String> {
+pub(super) fn head_dim_of_config(graph: &Path) -> Result<usize, String> {
     #[derive(serde::Deserialize)]
     struct Architecture {
         head_dim: usize,

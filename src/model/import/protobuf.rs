@@ -103,42 +103,42 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ValueInfo {
+pub(in crate::model) struct ValueInfo {
     #[prost(string, optional, tag = "1")]
-    pub(super) name: Option<String>,
+    pub(in crate::model) name: Option<String>,
     #[prost(message, optional, tag = "2")]
-    pub(super) kind: Option<Type>,
+    pub(in crate::model) kind: Option<Type>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Type {
+pub(in crate::model) struct Type {
     #[prost(message, optional, tag = "1")]
-    pub(super) tensor: Option<TensorType>,
+    pub(in crate::model) tensor: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorType {
+pub(in crate::model) struct TensorType {
     #[prost(int32, optional, tag = "1")]
-    pub(super) element: Option<i32>,
+    pub(in crate::model) element: Option<i32>,
     #[prost(message, optional, tag = "2")]
-    pub(super) shape: Option<Shape>,
+    pub(in crate::model) shape: Option<Shape>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Shape {
+pub(in crate::model) struct Shape {
     #[prost(message, repeated, tag = "1")]
-    pub(super) dim: Vec<Dimension>,
+    pub(in crate::model) dim: Vec<Dimension>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Dimension {
+pub(in crate::model) struct Dimension {
     #[prost(oneof = "Size", tags = "1, 2")]
-    pub(super) size: Option<Size>,
+    pub(in crate::model) size: Option<Size>,
 }
 
 /// The size of a dimension: a number, or a name where it is open.
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Size {
+pub(in crate::model) enum Size {
     #[prost(int64, tag = "1")]
     Fixed(i64),
     #[prost(string, tag = "2")]
