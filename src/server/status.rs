@@ -53,19 +53,16 @@ impl From<&EngineState> for Status {
         let (busy, kind, message) = match state {
             EngineState::Loading(what) => (true, Kind::Normal, what.clone()),
             EngineState::Ready(ready) => {
-                let model = &ready.model;
+                let (kind, warning) = match &ready.warning {
+                    None => (Kind::Normal, String::new()),
+                    Some(warning) => (Kind::Warning, format!(", but {warning}")),
+                };
                 let sees = match ready.fills_holes {
                     true => "",
                     false => "; it sees only what is before the cursor",
                 };
-                match &ready.warning {
-                    None => (false, Kind::Normal, format!("{model} is ready{sees}")),
-                    Some(warning) => (
-                        false,
-                        Kind::Warning,
-                        format!("{model} is ready, but {warning}{sees}"),
-                    ),
-                }
+                let model = &ready.model;
+                (false, kind, format!("{model} is ready{warning}{sees}"))
             }
             EngineState::Failed(problem) => (false, Kind::Error, problem.clone()),
         };
@@ -100,10 +97,11 @@ mod tests {
     use crate::engine::Ready;
 
     #[test]
-    fn a_model_that_does_not_run_where_it_should_is_a_warning() {
-        let status = |warning: Option<&str>| {
+    fn what_a_model_cannot_do_is_said() {
+        let status = |warning: Option<&str>, fills_holes: bool| {
             let ready = Ready {
                 model: "small".to_owned(),
+                fills_holes,
                 runs_on: String::new(),
                 warning: warning.map(str::to_owned),
                 prompt_format: String::new(),
@@ -117,9 +115,12 @@ mod tests {
             let status = Status::from(&EngineState::Ready(ready));
             (status.kind, status.message)
         };
-        assert_eq!(status(None), (Kind::Normal, "small is ready".to_owned()));
+        let plain = "small is ready".to_owned();
+        assert_eq!(status(None, true), (Kind::Normal, plain.clone()));
+        let sees = format!("{plain}; it sees only what is before the cursor");
+        assert_eq!(status(None, false), (Kind::Normal, sees));
         let warning = "webgpu is not used: it finds no device";
         let message = format!("small is ready, but {warning}");
-        assert_eq!(status(Some(warning)), (Kind::Warning, message));
+        assert_eq!(status(Some(warning), true), (Kind::Warning, message));
     }
 }
