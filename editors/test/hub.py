@@ -1,13 +1,14 @@
 """A Hub on loopback with two repositories, for the tests of all editors. Prints its address.
 
 `owner/tiny` has `Tiny.gguf`. `owner/slow` has `Slow.gguf`, of which the first request gets one half
-and then nothing more, until the client is gone. A request for the rest is answered.
+and then hardly more, until the client is gone. A request for the rest is answered.
 """
 
 import hashlib
 import http.server
 import json
 import re
+import time
 
 from tiny_gguf import gguf
 
@@ -16,6 +17,12 @@ FILES = {"tiny": "Tiny.gguf", "slow": "Slow.gguf"}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:
+            pass
+
     def do_GET(self):
         listed = re.fullmatch(r"/api/models/owner/(\w+)/revision/main\?blobs=true", self.path)
         file = re.fullmatch(r"/owner/(\w+)/resolve/c0ffee/(\w+\.gguf)", self.path)
@@ -35,10 +42,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
             self.answer(206, CONTENT[start:], ("Content-Range", span))
             return
-        self.answer(200, CONTENT, sent=len(CONTENT) // 2 if slow else None)
-        if slow:
-            # Returns once the client closes its end.
-            self.rfile.read(1)
+        if not slow:
+            self.answer(200, CONTENT)
+            return
+        half = len(CONTENT) // 2
+        self.answer(200, CONTENT, sent=half)
+        for byte in CONTENT[half:]:
+            time.sleep(0.05)
+            # Fails once the client is gone.
+            self.wfile.write(bytes([byte]))
 
     def answer(self, status, body, *headers, sent=None):
         self.send_response(status)

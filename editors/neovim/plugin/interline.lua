@@ -51,12 +51,31 @@ vim.api.nvim_create_autocmd('LspDetach', {
   end,
 })
 
+vim.api.nvim_create_autocmd('LspProgress', {
+  group = group,
+  callback = function(event)
+    local client = vim.lsp.get_client_by_id(event.data.client_id)
+    if client and client.name == 'interline' then
+      require('interline.execute').hear(event.data.params)
+    end
+  end,
+})
+
+vim.api.nvim_create_autocmd('InsertLeave', {
+  group = group,
+  callback = function()
+    if package.loaded['interline.offer'] then
+      require('interline.offer').pause()
+    end
+  end,
+})
+
 vim.api.nvim_create_user_command('Interline', function(command)
   require('interline.command').run(command)
 end, {
   nargs = '*',
   range = true,
-  desc = 'Interline: status, why, model, restart, …',
+  desc = 'Interline: status, why, models, restart, …',
   complete = function(lead, line)
     return require('interline.command').complete(lead, line)
   end,

@@ -85,7 +85,10 @@ class Editor:
 
     def hear(self, part):
         """Waits for a message to the user."""
-        until(lambda: part in self.heard())
+        try:
+            until(lambda: part in self.heard())
+        except AssertionError:
+            assert part in self.heard()
         return self.heard()
 
     def interline(self, arguments):
@@ -188,10 +191,10 @@ def version(request):
 
 @pytest.fixture(scope="session")
 def env(tmp_path_factory):
-    """Hides the machine's own configuration. The runtime's cache is shared, so that it is downloaded once."""
+    """Hides the machine's own configuration and models. The runtime's cache is shared, so that it is downloaded once."""
     home = tmp_path_factory.mktemp("home")
     folders = {f"XDG_{name}_HOME": str(home / name) for name in ("CONFIG", "STATE", "DATA")}
-    return folders | {"INTERLINE_SERVER": str(SERVER)}
+    return folders | {"INTERLINE_MODELS_DIR": str(home / "models"), "INTERLINE_SERVER": str(SERVER)}
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ AREA = CLASS + "    def area(self):\n        return $0\n"
 
 def test_subcommands_are_offered(editor):
     editor.edit(editor.folder / "a.py")
-    own = ["disable", "enable", "log", "model", "restart", "status", "why"]
+    own = ["cancel", "disable", "enable", "log", "model", "models", "restart", "status", "why"]
     assert set(own) <= set(editor.nvim.funcs.getcompletion("Interline ", "cmdline"))
     for line, expected in {
         "Interline st": ["status"],
@@ -21,7 +21,7 @@ def test_subcommands_are_offered(editor):
     }.items():
         assert editor.nvim.funcs.getcompletion(line, "cmdline") == expected
     editor.interline("nonsense")
-    assert "expected one of disable, document, enable" in editor.hear("nonsense")
+    assert "expected one of cancel, disable, document, enable" in editor.hear("nonsense")
 
 
 def test_status_and_why_show_the_latest_requests(editor):
@@ -82,14 +82,6 @@ def test_restart_starts_another_process(editor):
     until(lambda: editor.ghost() == ghost)
 
 
-def test_model_shows_the_model_and_refuses_a_folder_without_one(editor):
-    editor.edit(editor.folder / "a.py")
-    editor.interline("model")
-    editor.hear("the default model")
-    editor.interline(f"model {editor.folder}")
-    editor.hear("it has no model.toml")
-
-
 def test_log_opens_the_log(editor):
     editor.edit(editor.folder / "a.py")
     editor.interline("log")
@@ -102,6 +94,8 @@ def test_checkhealth_finds_no_problems(editor):
     report = until(lambda: "the server is running" in editor.buffer() and editor.buffer())
     assert "ERROR" not in report and "WARNING" not in report, report
     assert "OK interline " in report, report
+    assert "the model smollm2-135m-fim (in use, " in report, report
+    assert "`:Interline model qwen2.5-coder-0.5b` gets it" in report, report
 
 
 def test_announced_tasks_are_subcommands(start):

@@ -1,56 +1,14 @@
 --- `:Interline` and its subcommands.
 
+local execute = require('interline.execute')
+local models = require('interline.models')
 local server = require('interline.server')
 
 local M = {}
 
----@param message string
-local function fail(message)
-  vim.notify('Interline: ' .. message, vim.log.levels.ERROR)
-end
-
----@param message string
-local function say(message)
-  vim.api.nvim_echo({ { message } }, false, {})
-end
-
---- The running client. Without one, tells the user why.
----@return vim.lsp.Client?
-local function client()
-  local running = server.client()
-  if not running then
-    local status = server.status()
-    fail(
-      server.problem()
-        or (status and status.message)
-        or 'the server is not running; open a file, or try `:Interline restart`'
-    )
-  end
-  return running
-end
-
---- Runs one of the server's commands and passes its answer on.
----@param command string
----@param arguments any[]
----@param answer fun(result: any)
-local function execute(command, arguments, answer)
-  local running = client()
-  if running then
-    local params = { command = command, arguments = arguments }
-    running:request('workspace/executeCommand', params, function(err, result)
-      if err then
-        fail(err.message)
-      else
-        answer(result)
-      end
-      -- Pass the buffer's number: with 0, Neovim 0.11 does not send the latest changes first.
-    end, vim.api.nvim_get_current_buf())
-  end
-end
-
 ---@param bufnr integer
 local function attach(bufnr)
-  local running = client()
+  local running = execute.client()
   if running then
     vim.lsp.buf_attach_client(bufnr, running.id)
   end
@@ -72,7 +30,7 @@ local function switch(on)
       end
     elseif scope == 'language' then
       local language = vim.bo.filetype
-      local off = vim.lsp.config.interline.settings.interline.disabledLanguages or {}
+      local off = server.setting('disabledLanguages') or {}
       off = vim.tbl_filter(function(other)
         return other ~= language
       end, off)
@@ -83,7 +41,7 @@ local function switch(on)
     elseif scope == 'everywhere' then
       server.configure({ enabled = on })
     else
-      fail(('unknown scope %q, expected buffer, language or everywhere'):format(scope))
+      execute.fail(('unknown scope %q, expected buffer, language or everywhere'):format(scope))
     end
   end
 end
@@ -114,38 +72,53 @@ end
 local subcommands = {
   status = {
     run = function()
-      execute('interline.why', { 1 }, function(records)
+      execute.run('interline.why', { 1 }, function(records)
         local last = records[1] and record_line(records[1]) or 'nothing has been requested yet'
         local here = server.client(0) and '' or ' (not in this buffer)'
         local status = server.status()
-        say(('Interline: %s%s\nlast request: %s'):format(status and status.message or '', here, last))
+        execute.say(('Interline: %s%s\nlast request: %s'):format(status and status.message or '', here, last))
       end)
     end,
   },
   why = {
     run = function()
-      execute('interline.why', { 10 }, function(records)
+      execute.run('interline.why', { 10 }, function(records)
         if #records == 0 then
-          say('Interline: nothing has been requested yet')
+          execute.say('Interline: nothing has been requested yet')
           return
         end
-        say('The latest requests, newest first:\n' .. table.concat(vim.tbl_map(record_line, records), '\n'))
+        execute.say('The latest requests, newest first:\n' .. table.concat(vim.tbl_map(record_line, records), '\n'))
       end)
     end,
   },
+  models = { run = models.select },
   model = {
     run = function(arguments)
-      local folder = arguments[1] and vim.fs.normalize(vim.fn.fnamemodify(arguments[1], ':p'))
-      if not folder then
-        say('Interline: ' .. (vim.lsp.config.interline.settings.interline.model or 'the default model'))
-      elseif vim.fn.filereadable(vim.fs.joinpath(folder, 'model.toml')) == 0 then
-        fail(('%s is not a model folder: it has no model.toml'):format(folder))
-      else
-        server.configure({ model = folder })
+      if arguments[1] then
+        models.choose(arguments[1])
+        return
       end
+      models.list(function(all)
+        for _, model in ipairs(all) do
+          if model.inUse then
+            execute.say('Interline: ' .. models.line(model))
+            return
+          end
+        end
+        execute.say('Interline: ' .. (server.setting('model') or 'there is no model in use'))
+      end)
     end,
     complete = function(lead)
-      return vim.fn.getcompletion(lead, 'dir')
+      local found = vim.tbl_map(function(model)
+        return model.name
+      end, models.now())
+      -- Only what looks like a path, as most projects have folders.
+      return lead:find('^[~./]') and vim.fn.getcompletion(lead, 'dir') or found
+    end,
+  },
+  cancel = {
+    run = function()
+      execute.say(execute.cancel() and 'Interline: cancelled' or 'Interline: there is nothing to cancel')
     end,
   },
   restart = { run = server.restart },
@@ -159,7 +132,14 @@ local subcommands = {
 }
 
 --- Commands of the server that are not tasks.
-local INTERNAL = { ['interline.accept'] = true, ['interline.why'] = true, ['interline.documentText'] = true }
+local INTERNAL = {
+  ['interline.accept'] = true,
+  ['interline.why'] = true,
+  ['interline.documentText'] = true,
+  ['interline.models'] = true,
+  ['interline.pullModel'] = true,
+  ['interline.useModel'] = true,
+}
 
 --- The diagnostics in these lines, in the protocol's form.
 ---@param first integer
@@ -216,7 +196,7 @@ local function tasks()
             },
             diagnostics = diagnostics(first - 1, last - 1),
           }
-          execute(command, { place, unpack(arguments) }, show)
+          execute.run(command, { place, unpack(arguments) }, show)
         end,
       }
     end
@@ -237,7 +217,7 @@ function M.run(command)
   if not subcommand then
     local names = vim.tbl_keys(all())
     table.sort(names)
-    fail(('unknown subcommand %q, expected one of %s'):format(name, table.concat(names, ', ')))
+    execute.fail(('unknown subcommand %q, expected one of %s'):format(name, table.concat(names, ', ')))
     return
   end
   subcommand.run(arguments, command)

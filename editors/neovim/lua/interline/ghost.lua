@@ -5,6 +5,7 @@
 --- to insert is cut from the item at the moment it is accepted, so a late answer cannot duplicate or
 --- garble text. Neovim's own `vim.lsp.inline_completion` has neither rule.
 
+local offer = require('interline.offer')
 local server = require('interline.server')
 
 local api = vim.api
@@ -144,6 +145,7 @@ local function draw()
   if client and not candidate.shown then
     candidate.shown = true
     client:notify('textDocument/didShowCompletion', { item = candidate.item })
+    offer.shown(ghost.bufnr, row)
   end
 end
 

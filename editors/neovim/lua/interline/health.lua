@@ -1,6 +1,7 @@
 --- `:checkhealth interline`
 
 local health = vim.health
+local models = require('interline.models')
 local server = require('interline.server')
 
 local M = {}
@@ -23,7 +24,7 @@ function M.check()
     end
     health.ok(('%s (%s)'):format(vim.trim(version.stdout), vim.fn.exepath(cmd[1])))
     local arguments = vim.list_extend({ cmd[1], 'doctor' }, vim.list_slice(cmd, 2))
-    local model = vim.lsp.config.interline.settings.interline.model
+    local model = server.setting('model')
     if model then
       vim.list_extend(arguments, { '--model', model })
     end
@@ -50,6 +51,12 @@ function M.check()
     health.info('the position encoding is ' .. client.offset_encoding)
   else
     health.info('the server is not running; it starts with the first file')
+  end
+  for _, model in ipairs(models.now()) do
+    if model.here or model.recommended then
+      local get = model.here and '' or (', `:Interline model %s` gets it'):format(model.name)
+      health.info('the model ' .. models.line(model) .. get)
+    end
   end
   for _, key in ipairs(require('interline.keymaps').keys) do
     if client and not require('interline.keymaps').is_set(key) then

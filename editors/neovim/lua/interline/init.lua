@@ -36,8 +36,11 @@ end
 ---@return string
 function M.status()
   local status = require('interline.server').status()
+  local percentage = require('interline.execute').percentage()
   if not status then
     return ''
+  elseif percentage then
+    return ('Interline %d %%'):format(percentage)
   elseif status.busy then
     return 'Interline …'
   elseif status.kind == 'Normal' then

@@ -181,6 +181,13 @@ function M.restart()
   end))
 end
 
+--- A setting of the server, if it is set.
+---@param name string
+---@return any
+function M.setting(name)
+  return vim.lsp.config.interline.settings.interline[name]
+end
+
 --- Changes settings of the running server and of later ones.
 ---@param settings table<string, any>
 function M.configure(settings)
