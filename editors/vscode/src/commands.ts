@@ -1,10 +1,10 @@
 /** The commands in the palette, and the menu of the status bar item. */
 
-import * as path from 'node:path';
 import * as vscode from 'vscode';
 
+import { chooseModel } from './models';
 import type { Server } from './server';
-import { change, setting } from './settings';
+import { change } from './settings';
 import type { Record } from './status';
 import type { SwitchedOff } from './switched_off';
 
@@ -16,21 +16,24 @@ export function register(server: Server, files: SwitchedOff, log: vscode.LogOutp
     toggleFile: () => withEditor((editor) => files.toggle(editor.document)),
     toggleLanguage: () => withEditor((editor) => toggleLanguage(editor.document.languageId)),
     toggleEverywhere: () => change<boolean>('enabled', (enabled) => !enabled),
-    chooseModel,
+    chooseModel: () => chooseModel(server),
     runTask: () => withEditor((editor) => runTask(server, editor)),
     restart: () => server.restart(),
     showLog: () => log.show(),
   };
   return Object.entries(commands).map(([name, run]) =>
-    vscode.commands.registerCommand(`interline.${name}`, async () => {
-      try {
-        await run();
-      } catch (error) {
-        const problem = error instanceof Error ? error.message : String(error);
-        void vscode.window.showErrorMessage(`Interline: ${problem}`);
-      }
-    }),
+    vscode.commands.registerCommand(`interline.${name}`, () => reporting(run)),
   );
+}
+
+/** Shows the error of what runs, if there is one. */
+export async function reporting(run: () => Promise<void> | void): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    void vscode.window.showErrorMessage(`Interline: ${problem}`);
+  }
 }
 
 function withEditor(use: (editor: vscode.TextEditor) => Promise<void>): Promise<void> {
@@ -47,7 +50,7 @@ async function menu(): Promise<void> {
     ['$(file) Enable or disable in this file', 'interline.toggleFile'],
     ['$(code) Enable or disable for this language', 'interline.toggleLanguage'],
     ['$(globe) Enable or disable everywhere', 'interline.toggleEverywhere'],
-    ['$(folder) Choose model…', 'interline.chooseModel'],
+    ['$(database) Models…', 'interline.chooseModel'],
     ['$(refresh) Restart server', 'interline.restart'],
     ['$(output) Show log', 'interline.showLog'],
   ] as const;
@@ -77,30 +80,6 @@ async function toggleLanguage(language: string): Promise<void> {
   await change<string[]>('disabledLanguages', (now = []) =>
     now.includes(language) ? now.filter((other) => other !== language) : [...now, language],
   );
-}
-
-async function chooseModel(): Promise<void> {
-  const own = { label: 'The model that comes with Interline', folder: undefined };
-  const other = { label: 'A folder…', folder: null };
-  const now = setting<string>('model');
-  const items = now ? [{ label: now, description: 'in use', folder: now }, own, other] : [own, other];
-  const chosen = await vscode.window.showQuickPick(items, { title: 'Interline: choose a model' });
-  if (!chosen || (now !== null && chosen.folder === now)) {
-    return;
-  }
-  let folder = chosen.folder;
-  if (folder === null) {
-    const picked = await vscode.window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false });
-    folder = picked?.[0]?.fsPath ?? null;
-    if (folder === null) {
-      return;
-    }
-    const manifest = vscode.Uri.file(path.join(folder, 'model.toml'));
-    if (!(await vscode.workspace.fs.stat(manifest).then(() => true, () => false))) {
-      throw new Error(`${folder} is not a model folder: it has no model.toml`);
-    }
-  }
-  await change<string>('model', () => folder ?? undefined);
 }
 
 async function runTask(server: Server, editor: vscode.TextEditor): Promise<void> {

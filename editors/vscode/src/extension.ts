@@ -2,7 +2,8 @@
 
 import * as vscode from 'vscode';
 
-import { register } from './commands';
+import { register, reporting } from './commands';
+import { Offer } from './offer';
 import { DOCUMENTS, Server } from './server';
 import { SERVER_PATH } from './settings';
 import { Status } from './status';
@@ -15,6 +16,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const status = new Status();
   const files = new SwitchedOff(context.workspaceState, () => look());
   server = new Server(context.extension, log, status, (document) => files.has(document));
+  const offer = new Offer(context.globalState, server);
 
   /** Shows the status for the active document. */
   const look = () => {
@@ -37,6 +39,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     log,
     status,
     ...register(server, files, log),
+    server.onShown((line) => offer.shown(line)),
+    vscode.workspace.onDidSaveTextDocument(() => reporting(() => offer.pause())),
     vscode.window.onDidChangeActiveTextEditor(look),
     vscode.workspace.onDidChangeConfiguration(async (event) => {
       if (event.affectsConfiguration(`interline.${SERVER_PATH}`)) {

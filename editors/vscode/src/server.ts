@@ -1,6 +1,7 @@
 /** The server: its process, the client that talks to it, and restarts after crashes. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import * as os from 'node:os';
 import { createInterface } from 'node:readline';
 import * as vscode from 'vscode';
@@ -14,6 +15,7 @@ import {
   MessageType,
   ResponseError,
   ShowMessageNotification,
+  WorkDoneProgress,
 } from 'vscode-languageclient/node';
 
 import { findExecutable } from './executable';
@@ -37,7 +39,14 @@ const SLOW_START = 15_000;
 const LAST_WORDS = 1000;
 
 /** Commands of the server that are not tasks. */
-const INTERNAL = ['interline.accept', 'interline.why', 'interline.documentText'];
+const INTERNAL = [
+  'interline.accept',
+  'interline.why',
+  'interline.documentText',
+  'interline.models',
+  'interline.pullModel',
+  'interline.useModel',
+];
 
 /** One run of the server. */
 interface Run {
@@ -62,6 +71,9 @@ class QuietClient extends LanguageClient {
 }
 
 export class Server {
+  private readonly shown = new vscode.EventEmitter<string>();
+  /** Ghost text is shown in a line, which has this address. */
+  readonly onShown = this.shown.event;
   private run: Run | undefined;
   private crashes = 0;
   private waiting: NodeJS.Timeout | undefined;
@@ -129,10 +141,40 @@ export class Server {
 
   /** Runs one of the server's commands. */
   async execute(command: string, args: unknown[]): Promise<unknown> {
+    return this.running().sendRequest('workspace/executeCommand', { command, arguments: args });
+  }
+
+  /** Runs one of the server's commands, and shows how far it is until it ends or is cancelled. */
+  async follow(
+    command: string,
+    args: unknown[],
+    progress: vscode.Progress<{ message?: string; increment?: number }>,
+    token: vscode.CancellationToken,
+  ): Promise<unknown> {
+    const client = this.running();
+    const workDoneToken = randomUUID();
+    let shown = 0;
+    const listening = client.onProgress(WorkDoneProgress.type, workDoneToken, (value) => {
+      if (value.kind === 'end') {
+        return;
+      }
+      // A second stage begins at nothing again, but a bar does not go back.
+      const increment = Math.max(0, (value.percentage ?? 0) - shown);
+      shown += increment;
+      progress.report({ message: value.message, increment });
+    });
+    try {
+      return await client.sendRequest('workspace/executeCommand', { command, arguments: args, workDoneToken }, token);
+    } finally {
+      listening.dispose();
+    }
+  }
+
+  private running(): LanguageClient {
     if (!this.run?.client.isRunning()) {
       throw new Error('the server is not running');
     }
-    return this.run.client.sendRequest('workspace/executeCommand', { command, arguments: args });
+    return this.run.client;
   }
 
   /** The selection and the diagnostics in it, in the form that the server's tasks expect. */
@@ -302,6 +344,9 @@ export class Server {
             ([record]) => this.status.answered(record),
             () => {},
           );
+          if ((Array.isArray(items) ? items : items?.items)?.length) {
+            this.shown.fire(`${document.uri}:${position.line}`);
+          }
           return items;
         },
       },
