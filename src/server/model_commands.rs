@@ -12,6 +12,7 @@ use tower_lsp::ls_types::ProgressToken;
 
 use super::Server;
 use super::progress::{Follows, failed};
+use super::switch::Chosen;
 use crate::download::hub::Hub;
 use crate::download::{self, Waiter};
 use crate::engine::cancel::Cancel;
@@ -94,13 +95,21 @@ impl Server {
             }
             configured.options.engine(Some(name))
         };
-        let served = self.session()?.switch.ask(options).await;
+        let session = self.session()?;
+        let served = session.switch.ask(options).await;
         served.map_err(|problem| failed(format!("{name} cannot be used: {problem}")))?;
-        let (store, chosen) = (store.clone(), name.clone());
-        let kept = tokio::task::spawn_blocking(move || store.take_into_use(&chosen)).await;
-        let kept = kept.map_err(|_| Error::internal_error())?;
-        kept.map_err(|problem| failed(format!("{name} is in use here only: {problem}")))?;
         self.lock_configured().in_use = Some(name.clone());
+        let (store, taken) = (store.clone(), name.clone());
+        let keep = move || {
+            store.take_into_use(&taken)?;
+            Ok(Chosen::in_store(&store))
+        };
+        let kept: std::result::Result<_, StoreError> = tokio::task::spawn_blocking(keep)
+            .await
+            .map_err(|_| Error::internal_error())?;
+        let kept =
+            kept.map_err(|problem| failed(format!("{name} is in use here only: {problem}")))?;
+        session.switch.saw(kept);
         Ok(Some(json!({ "name": name.as_str() })))
     }
 

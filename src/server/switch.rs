@@ -47,6 +47,8 @@ pub(super) struct Switch {
     engines: Mutex<Engines>,
     /// The status that the client was last sent for the current file, if nothing is ever shown in it.
     inactive: Mutex<Option<Status>>,
+    /// What the user had chosen in the store when it was last looked at.
+    seen: Mutex<Option<Chosen>>,
 }
 
 struct Engines {
@@ -138,6 +140,7 @@ impl Switch {
                 count: 0,
             }),
             inactive: Mutex::default(),
+            seen: Mutex::default(),
         });
         switch.follow(0, &engine);
         switch
@@ -399,14 +402,25 @@ impl Switch {
             .await;
     }
 
+    /// Keeps what the user has chosen in the store. Returns whether that is new: a choice that this
+    /// server has made itself is not, and must not undo what the user has asked for since.
+    pub(super) fn saw(&self, chosen: Chosen) -> bool {
+        let chosen = Some(chosen);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *seen != chosen;
+        *seen = chosen;
+        is_new
+    }
+
     /// Follows the user's choice in the store, which was `seen`, until the server ends. It counts where
     /// the settings name no model.
     pub(super) fn watch(
         self: &Arc<Self>,
         store: Store,
-        mut seen: Chosen,
+        seen: Chosen,
         configured: Arc<Mutex<Configured>>,
     ) {
+        self.saw(seen);
         let switch = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
@@ -419,12 +433,11 @@ impl Switch {
                 let Some(switch) = switch.upgrade() else {
                     return;
                 };
-                if now == seen {
+                if !switch.saw(now.clone()) {
                     continue;
                 }
-                seen = now;
-                let name = match &seen.name {
-                    Ok(name) => name.clone(),
+                let name = match now.name {
+                    Ok(name) => name,
                     Err(problem) => {
                         let warning = format!("Interline {problem}");
                         switch.show(MessageType::WARNING, warning).await;
