@@ -32,7 +32,7 @@ function M.dismiss()
   return require('interline.ghost').dismiss()
 end
 
---- For a status line: `Interline`, followed by anything unusual.
+--- For a status line: `Interline`, followed by anything unusual or the progress of a download.
 ---@return string
 function M.status()
   local status = require('interline.server').status()
