@@ -3,6 +3,9 @@
 pub mod catalogue;
 pub mod chat_template;
 pub mod choice;
+pub mod configuration;
+pub mod describe;
+mod fim_families;
 pub mod fim_template;
 pub mod findings;
 pub mod import;
@@ -22,10 +25,14 @@ use std::time::Instant;
 
 use crate::runtime::Runtime;
 use chat_template::{ChatTemplate, ChatTemplateError};
+use describe::{DescribeError, Description};
 use fim_template::{FimTemplate, FimTemplateError};
-use manifest::{Manifest, ManifestError};
 use onnx::{OnnxError, OnnxLm};
 use tokenizer::{Tokenizer, TokenizerError};
+
+/// A vocabulary may be padded to a round number, with fewer than one row in this many: of known
+/// models Phi-2 has the most, one in 56.
+const PADDING_SHARE: usize = 16;
 
 /// A causal language model.
 pub trait CausalLm: std::fmt::Debug + Send {
@@ -118,24 +125,21 @@ impl Model {
     ///
     /// See [`LoadError`]: each message names the file and the remedy.
     pub fn load(directory: &Path, runtime: &mut Runtime) -> Result<Self, LoadError> {
-        let manifest = Manifest::read(directory)?;
+        let mut description = Description::read(directory)?;
+        let graph = directory.join(&description.manifest.graph);
+        let sizes = description.sizes.clone();
         // Each takes about as long as the other (docs/decisions/014-start.md).
         let (format, causal_lm) = std::thread::scope(|scope| {
-            let format = scope.spawn(|| prompt_format(directory, &manifest));
+            let format = scope.spawn(|| prompt_format(directory, &mut description));
             let start = Instant::now();
-            let causal_lm = OnnxLm::load(&directory.join(&manifest.graph), runtime);
+            let causal_lm = OnnxLm::load(&graph, &sizes, runtime);
             tracing::debug!(elapsed = ?start.elapsed(), "the graph is loaded");
             (format.join(), causal_lm)
         });
         let (tokenizer, fim, chat) = format.unwrap_or_else(|panic| resume_unwind(panic))?;
         let causal_lm = causal_lm?;
-        if tokenizer.len() > causal_lm.vocabulary() {
-            return Err(LoadError::Mismatch {
-                directory: directory.to_path_buf(),
-                tokenizer: tokenizer.len(),
-                graph: causal_lm.vocabulary(),
-            });
-        }
+        check_vocabulary(directory, tokenizer.len(), causal_lm.vocabulary())?;
+        let manifest = description.manifest;
         Ok(Self {
             name: manifest.name,
             causal_lm: Box::new(causal_lm),
@@ -152,24 +156,37 @@ impl Model {
 /// What a model is given, and how: everything of a model folder but its graph.
 fn prompt_format(
     directory: &Path,
-    manifest: &Manifest,
+    description: &mut Description,
 ) -> Result<(Tokenizer, FimTemplate, Option<ChatTemplate>), LoadError> {
     let start = Instant::now();
-    let path = directory.join(&manifest.tokenizer);
+    let path = directory.join(&description.manifest.tokenizer);
     let tokenizer = Tokenizer::load(&path)?;
-    let fim = FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
+    let fim = description
+        .fim(&tokenizer)
         .map_err(|source| LoadError::Fim { path, source })?;
-    let chat = ChatTemplate::read(directory, manifest, &tokenizer)?;
+    let chat = description.chat_template(directory, &tokenizer)?;
     tracing::debug!(elapsed = ?start.elapsed(), "the tokenizer is loaded");
     Ok((tokenizer, fim, chat))
+}
+
+/// Checks that a tokenizer of `tokens` tokens fits logits of `width`.
+fn check_vocabulary(directory: &Path, tokens: usize, width: usize) -> Result<(), LoadError> {
+    match tokens > width || tokens < width - width / PADDING_SHARE {
+        true => Err(LoadError::Mismatch {
+            directory: directory.to_path_buf(),
+            tokenizer: tokens,
+            graph: width,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Why a model folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The manifest is missing or wrong.
+    /// It is not a model folder, or a file of it is wrong.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Describe(#[from] DescribeError),
     /// The tokenizer is missing or wrong.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -224,6 +241,7 @@ pub fn default_directory() -> Option<PathBuf> {
 pub(crate) mod tests {
     use std::sync::LazyLock;
 
+    use super::manifest::Manifest;
     use super::*;
 
     /// The shipped model's folder.
@@ -241,5 +259,19 @@ pub(crate) mod tests {
         static TOKENIZER: LazyLock<Tokenizer> =
             LazyLock::new(|| Tokenizer::load(&directory().join("tokenizer.json")).unwrap());
         &TOKENIZER
+    }
+
+    #[test]
+    fn a_vocabulary_may_be_padded_but_not_be_another() {
+        for (tokens, width, fits) in [
+            (151_665, 151_936, true),
+            (50_295, 51_200, true),
+            (260, 260, true),
+            (261, 260, false),
+            (32_000, 49_152, false),
+        ] {
+            let checked = check_vocabulary(Path::new("a"), tokens, width);
+            assert_eq!(checked.is_ok(), fits, "{tokens} {width}");
+        }
     }
 }

@@ -6,19 +6,23 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use interline::model::chat_template::{ChatTemplate, Message, Role};
-use interline::model::fim_template::FimTemplate;
-use interline::model::manifest::Manifest;
+use interline::model::chat_template::{Message, Role};
+use interline::model::describe::Description;
+use interline::model::onnx;
 use interline::model::tokenizer::{Detokenizer, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
 /// The files that a folder may have.
-const FILES: [&str; 4] = [
+const FILES: [&str; 8] = [
     "model.toml",
     "tokenizer.json",
     "chat_template.jinja",
     "model.onnx",
+    "config.json",
+    "generation_config.json",
+    "genai_config.json",
+    "tokenizer_config.json",
 ];
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
@@ -43,7 +47,6 @@ fn write(data: &[u8]) {
     for name in FILES {
         let _ = std::fs::remove_file(FOLDER.path().join(name));
     }
-    // A graph is not looked into here.
     std::fs::write(FOLDER.path().join("model.onnx"), "").expect("it can be written");
     let mut rest = data;
     while let Some((name, start)) = FILES.iter().find_map(|name| {
@@ -52,19 +55,17 @@ fn write(data: &[u8]) {
             .then_some((name, header.len()))
     }) {
         rest = &rest[start..];
-        let next = rest.windows(6).position(|window| {
-            window == b"\n==> m" || window == b"\n==> t" || window == b"\n==> c"
-        });
+        let next = rest.windows(5).position(|window| window == b"\n==> ");
         let end = next.unwrap_or(rest.len());
         std::fs::write(FOLDER.path().join(name), &rest[..end]).expect("it can be written");
         rest = rest.get(end + 1..).unwrap_or_default();
     }
 }
 
-/// What `Model::load` reads before the graph.
+/// What `Model::load` reads before ONNX Runtime reads the graph.
 fn read(folder: &Path) -> Result<(), String> {
-    let manifest = Manifest::read(folder).map_err(|error| error.to_string())?;
-    let path = folder.join(&manifest.tokenizer);
+    let mut description = Description::read(folder).map_err(|error| error.to_string())?;
+    let path = folder.join(&description.manifest.tokenizer);
     let tokenizer = Tokenizer::load(&path).map_err(|error| error.to_string())?;
     for text in TEXTS {
         let ids = tokenizer.encode(text);
@@ -76,10 +77,11 @@ fn read(folder: &Path) -> Result<(), String> {
     if let Some(first) = tokenizer.beginning(b"re").next() {
         assert!((first as usize) < tokenizer.len());
     }
-    FimTemplate::resolve(&tokenizer, manifest.fim.as_ref())
+    description
+        .fim(&tokenizer)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    let chat =
-        ChatTemplate::read(folder, &manifest, &tokenizer).map_err(|error| error.to_string())?;
+    let chat = description.chat_template(folder, &tokenizer);
+    let chat = chat.map_err(|error| error.to_string())?;
     if let Some(chat) = chat {
         let said = |role, content: &str| Message {
             role,
@@ -89,7 +91,9 @@ fn read(folder: &Path) -> Result<(), String> {
         chat.encode(&tokenizer, &messages)
             .map_err(|error| error.to_string())?;
     }
-    Ok(())
+    let graph = folder.join(&description.manifest.graph);
+    let outline = onnx::outline(&graph, &description.sizes);
+    outline.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Panics that the server catches are no findings: libFuzzer's hook would end the process at each.

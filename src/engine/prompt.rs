@@ -800,7 +800,7 @@ mod tests {
     fn bytes_model(added: &[&str], post_processor: &str) -> Model {
         let (mut model, _) = scripted("");
         model.tokenizer = byte_tokenizer(added, post_processor);
-        model.fim = FimTemplate::resolve(&model.tokenizer, None).unwrap();
+        model.fim = FimTemplate::resolve(&model.tokenizer, None, None).unwrap();
         model
     }
 

@@ -157,7 +157,7 @@ pub(crate) fn scripted(says: &str) -> (Model, Scripted) {
         causal_lm: Box::new(scripted.clone()),
         tokenizer: Tokenizer::load(&directory().join("tokenizer.json")).unwrap(),
         chat: None,
-        fim: FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap(),
+        fim: FimTemplate::resolve(tokenizer(), manifest().fim.as_ref(), None).unwrap(),
         context_length: 2048,
         runs_on: "a script".to_owned(),
         warning: None,

@@ -15,8 +15,9 @@ use std::time::Duration;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, context};
 
+use super::configuration;
 use super::manifest::Manifest;
-use super::plain_file;
+use super::plain_file::{self, PlainFileError};
 use super::tokenizer::Tokenizer;
 
 /// A template that takes more than this many steps is taken to be endless. A step is an instruction
@@ -37,6 +38,16 @@ const LIMITS: Limits = Limits {
     stack: 128 * 1024 * 1024,
     time: Duration::from_secs(2),
 };
+
+/// The tokens that end a turn in the templates of common models.
+pub const ENDS_OF_TURN: [&str; 6] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|end_of_text|>",
+    "<|EOT|>",
+];
 
 /// The name of the only template.
 const NAME: &str = "chat_template";
@@ -116,7 +127,8 @@ impl ChatTemplate {
         let end = manifest.chat.as_ref().map_or(&[][..], |chat| &chat.end);
         if end.is_empty() {
             return Err(wrong(
-                "the manifest names no token that ends an answer, `end` under [chat]".to_owned(),
+                "nothing names a token that ends an answer; add `end` under [chat] in model.toml"
+                    .to_owned(),
             ));
         }
         let end: Result<_, _> = end
@@ -127,8 +139,7 @@ impl ChatTemplate {
                 })
             })
             .collect();
-        let source =
-            plain_file::read_text(&path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
+        let source = source(&path)?;
         let parsed = within(LIMITS, move || environment(source));
         let environment = parsed.map_err(|unfinished| wrong(unfinished.to_string()))?;
         Ok(Some(Self {
@@ -222,6 +233,26 @@ impl ChatTemplate {
             path: self.path.clone(),
             problem,
         }
+    }
+}
+
+/// The text of the template at `path`: a file of its own, or one in a `tokenizer_config.json`.
+///
+/// # Errors
+///
+/// When there is none, or a larger one than is let in.
+pub fn source(path: &Path) -> Result<String, ChatTemplateError> {
+    let wrong = |problem: String| ChatTemplateError {
+        path: path.to_path_buf(),
+        problem,
+    };
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return plain_file::read_text(path, MAX_BYTES).map_err(|error| wrong(error.to_string()));
+    }
+    let source = configuration::chat_template(path).map_err(|error| wrong(error.to_string()))?;
+    match source.len() as u64 > MAX_BYTES {
+        true => Err(wrong(PlainFileError::TooLarge(MAX_BYTES).to_string())),
+        false => Ok(source),
     }
 }
 

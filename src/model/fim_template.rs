@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::fim_families::{Family, family_of};
 use super::manifest::{Fim, Layout};
 use super::tokenizer::Tokenizer;
 
@@ -30,46 +31,6 @@ pub struct Markers {
     pub middle: u32,
 }
 
-/// The spellings that identify a format by themselves: layout, prefix, suffix, middle, end. The
-/// first format whose tokens the tokenizer has wins. The tokens decide and not the model's name,
-/// which users change. If two formats share a spelling (Mellum and StarCoder2), the manifest must
-/// decide.
-const KNOWN: [(Layout, &str, &str, &str, &str); 4] = [
-    // Qwen2.5-Coder, Qwen3-Coder; README of the model. The layout is the one that scored best
-    // (docs/decisions/001-prompt-layout.md).
-    (
-        Layout::SpmV2,
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
-        "<|endoftext|>",
-    ),
-    // StarCoder and its relatives; arXiv 2305.06161.
-    (
-        Layout::Psm,
-        "<fim_prefix>",
-        "<fim_suffix>",
-        "<fim_middle>",
-        "<|endoftext|>",
-    ),
-    // SantaCoder; arXiv 2301.03988.
-    (
-        Layout::Psm,
-        "<fim-prefix>",
-        "<fim-suffix>",
-        "<fim-middle>",
-        "<|endoftext|>",
-    ),
-    // Seed-Coder; arXiv 2506.03524.
-    (
-        Layout::Spm,
-        "<[fim-prefix]>",
-        "<[fim-suffix]>",
-        "<[fim-middle]>",
-        "<[end\u{2581}of\u{2581}sentence]>",
-    ),
-];
-
 /// The tokens that end a text in models that do not fill holes. A model may have several.
 const ENDS: [&str; 7] = [
     "<|endoftext|>",
@@ -81,15 +42,10 @@ const ENDS: [&str; 7] = [
     "<|eot_id|>",
 ];
 
-/// The markers of all known formats.
-pub(super) fn spellings() -> impl Iterator<Item = &'static str> {
-    let formats = KNOWN.into_iter();
-    formats.flat_map(|(_, prefix, suffix, middle, end)| [prefix, suffix, middle, end])
-}
-
 impl FimTemplate {
-    /// The format that the manifest names, else the one that the tokenizer's special tokens
-    /// identify, else the one without markers.
+    /// The format that the manifest names, else that of the family that the tokenizer's tokens and
+    /// the model's `architecture` (`model_type` of `config.json`) identify, else the one without
+    /// markers.
     ///
     /// # Errors
     ///
@@ -97,12 +53,12 @@ impl FimTemplate {
     pub fn resolve(
         tokenizer: &Tokenizer,
         manifest: Option<&Fim>,
+        architecture: Option<&str>,
     ) -> Result<Self, FimTemplateError> {
         match manifest {
             Some(fim) => Self::named(tokenizer, fim),
-            None => Ok(KNOWN
-                .iter()
-                .find_map(|known| Self::known(tokenizer, known))
+            None => Ok(family_of(tokenizer, architecture)
+                .and_then(|family| Self::of_family(tokenizer, family))
                 .unwrap_or_else(|| Self::plain(tokenizer))),
         }
     }
@@ -125,19 +81,18 @@ impl FimTemplate {
         })
     }
 
-    fn known(
-        tokenizer: &Tokenizer,
-        (layout, prefix, suffix, middle, end): &(Layout, &str, &str, &str, &str),
-    ) -> Option<Self> {
+    fn of_family(tokenizer: &Tokenizer, family: &Family) -> Option<Self> {
+        let id = |token| tokenizer.special_id(token);
+        let also_ends = family.also_ends.iter().filter_map(|end| id(end));
         Some(Self {
             markers: Some(Markers {
-                layout: *layout,
-                prefix: tokenizer.special_id(prefix)?,
-                suffix: tokenizer.special_id(suffix)?,
-                middle: tokenizer.special_id(middle)?,
+                layout: family.layout,
+                prefix: id(family.prefix)?,
+                suffix: id(family.suffix)?,
+                middle: id(family.middle)?,
             }),
-            file: None,
-            end: vec![tokenizer.special_id(end)?],
+            file: family.file.and_then(id),
+            end: std::iter::once(id(family.end)?).chain(also_ends).collect(),
         })
     }
 
@@ -193,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_manifest_decides() {
-        let template = FimTemplate::resolve(tokenizer(), manifest().fim.as_ref()).unwrap();
+        let template = FimTemplate::resolve(tokenizer(), manifest().fim.as_ref(), None).unwrap();
         let expected = FimTemplate {
             markers: Some(Markers {
                 layout: Layout::Spm,
@@ -209,9 +164,11 @@ mod tests {
 
     #[test]
     fn without_a_manifest_the_tokens_decide() {
-        let markers = FimTemplate::resolve(tokenizer(), None).unwrap().markers;
-        let markers = markers.unwrap();
-        assert_eq!((markers.layout, markers.prefix), (Layout::Psm, 8));
+        for (architecture, layout) in [("gpt_bigcode", Layout::Psm), ("llama", Layout::Spm)] {
+            let template = FimTemplate::resolve(tokenizer(), None, Some(architecture)).unwrap();
+            let markers = template.markers.unwrap();
+            assert_eq!((markers.layout, markers.prefix), (layout, 8));
+        }
     }
 
     #[test]
@@ -226,7 +183,7 @@ mod tests {
             (&[], &[]),
         ] {
             let tokenizer = byte_tokenizer(added, "null");
-            let template = FimTemplate::resolve(&tokenizer, None).unwrap();
+            let template = FimTemplate::resolve(&tokenizer, None, None).unwrap();
             assert_eq!(template.markers, None);
             let end: String = expected.concat();
             assert_eq!(tokenizer.show(&template.end), end);
@@ -238,7 +195,7 @@ mod tests {
     fn a_token_the_tokenizer_lacks_is_named() {
         let mut fim = manifest().fim.unwrap();
         fim.middle = "<fim_center>".to_owned();
-        let error = FimTemplate::resolve(tokenizer(), Some(&fim)).unwrap_err();
+        let error = FimTemplate::resolve(tokenizer(), Some(&fim), None).unwrap_err();
         assert_eq!(
             error,
             FimTemplateError::NotSpecial("<fim_center>".to_owned())

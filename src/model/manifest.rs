@@ -1,5 +1,7 @@
-//! `model.toml`: what Interline must know about a model folder and cannot read from its files.
+//! `model.toml`: what Interline must know about a model folder. What a folder's manifest leaves out,
+//! or all of it, is read from the other files ([`describe`](super::describe)).
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +14,8 @@ pub const FILE_NAME: &str = "model.toml";
 /// The largest manifest that is read, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// A model folder's `model.toml`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// What must be known about a model folder.
+#[derive(Clone, Debug, Serialize)]
 pub struct Manifest {
     /// The name people know the model by.
     pub name: String,
@@ -27,8 +29,8 @@ pub struct Manifest {
     pub context_length: usize,
     /// The fill-in-the-middle format. Without it the tokenizer's special tokens decide.
     pub fim: Option<Fim>,
-    /// The template of a conversation, a file of the folder. Without it the model is given tasks as
-    /// documents to continue.
+    /// The template of a conversation, a file of the folder, or a `tokenizer_config.json` that has
+    /// one. Without it the model is given tasks as documents to continue.
     pub chat_template: Option<PathBuf>,
     /// What else belongs to a conversation.
     pub chat: Option<Chat>,
@@ -74,29 +76,49 @@ pub enum Layout {
     SpmV2,
 }
 
-impl Manifest {
-    /// Reads the manifest of the model folder `directory`.
+/// A model folder's `model.toml`, each part of which may be left out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ManifestFile {
+    pub(super) name: Option<String>,
+    pub(super) license: Option<String>,
+    pub(super) graph: Option<PathBuf>,
+    pub(super) tokenizer: Option<PathBuf>,
+    pub(super) context_length: Option<usize>,
+    pub(super) fim: Option<Fim>,
+    pub(super) chat_template: Option<PathBuf>,
+    pub(super) chat: Option<Chat>,
+}
+
+impl ManifestFile {
+    /// Reads the file of the model folder `directory`, if it has one.
     ///
     /// # Errors
     ///
     /// See [`ManifestError`].
-    pub fn read(directory: &Path) -> Result<Self, ManifestError> {
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>, ManifestError> {
         let path = directory.join(FILE_NAME);
-        let text =
-            plain_file::read_text(&path, MAX_BYTES).map_err(|source| ManifestError::Read {
-                path: path.clone(),
-                source,
-            })?;
+        let text = match plain_file::read_text(&path, MAX_BYTES) {
+            Ok(text) => text,
+            Err(PlainFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(source) => return Err(ManifestError::Read { path, source }),
+        };
         let manifest: Self = toml::from_str(&text).map_err(|source| ManifestError::Parse {
             path: path.clone(),
             source,
         })?;
-        let files = [&manifest.graph, &manifest.tokenizer];
-        for file in files.into_iter().chain(&manifest.chat_template) {
+        let files = [
+            &manifest.graph,
+            &manifest.tokenizer,
+            &manifest.chat_template,
+        ];
+        for file in files.into_iter().flatten() {
             // A model folder is untrusted input: it may name only files of its own.
             let mut components = file.components();
-            let plain = matches!(components.next(), Some(Component::Normal(_)));
-            if !plain || components.next().is_some() {
+            let plain = components.all(|part| matches!(part, Component::Normal(_)));
+            if !plain || file.as_os_str().is_empty() {
                 return Err(ManifestError::Outside {
                     path,
                     file: file.clone(),
@@ -107,7 +129,7 @@ impl Manifest {
                 return Err(ManifestError::Missing { path, file });
             }
         }
-        Ok(manifest)
+        Ok(Some(manifest))
     }
 }
 
@@ -115,7 +137,7 @@ impl Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}; name a folder that holds a {FILE_NAME}")]
+    #[error("cannot read {path}: {source}; copy the model folder again")]
     Read {
         /// The manifest.
         path: PathBuf,
@@ -131,7 +153,7 @@ pub enum ManifestError {
         source: toml::de::Error,
     },
     /// A name in it points outside the folder.
-    #[error("{path} names {file}, which is not the plain name of a file in its folder")]
+    #[error("{path} names {file}, which is not a file in its folder; name one that is")]
     Outside {
         /// The manifest.
         path: PathBuf,
@@ -165,9 +187,9 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         make(folder.path());
-        let read = Manifest::read(folder.path());
+        let read = ManifestFile::read(folder.path());
         let shown = match read {
-            Ok(manifest) => manifest.name,
+            Ok(manifest) => format!("{:?}", manifest.and_then(|manifest| manifest.name)),
             Err(error) => error.to_string(),
         };
         expected.assert_eq(&shown.replace(folder.path().to_str().unwrap(), ""));
@@ -179,28 +201,21 @@ mod tests {
 
     #[test]
     fn errors_name_the_problem() {
-        check(text(GOOD), expect!["a"]);
-        check(
-            |_| (),
-            expect![
-                "cannot read /model.toml: No such file or directory (os error 2); name a folder that holds a model.toml"
-            ],
-        );
+        check(text(GOOD), expect![[r#"Some("a")"#]]);
+        check(|_| (), expect!["None"]);
         check(
             |folder| std::fs::create_dir(folder.join(FILE_NAME)).unwrap(),
-            expect![
-                "cannot read /model.toml: it is not a plain file; name a folder that holds a model.toml"
-            ],
+            expect!["cannot read /model.toml: it is not a plain file; copy the model folder again"],
         );
         check(
             text(&"#".repeat(MAX_BYTES as usize + 1)),
             expect![
-                "cannot read /model.toml: it is larger than 262144 bytes; name a folder that holds a model.toml"
+                "cannot read /model.toml: it is larger than 262144 bytes; copy the model folder again"
             ],
         );
         check(
             text(&GOOD.replace("'g'", "'../g'")),
-            expect!["/model.toml names ../g, which is not the plain name of a file in its folder"],
+            expect!["/model.toml names ../g, which is not a file in its folder; name one that is"],
         );
         check(
             text(&GOOD.replace("'t'", "'none'")),
@@ -211,7 +226,7 @@ mod tests {
         let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
         let folder = tempfile::tempdir().unwrap();
         text(&deep)(folder.path());
-        let error = Manifest::read(folder.path()).unwrap_err().to_string();
+        let error = ManifestFile::read(folder.path()).unwrap_err().to_string();
         assert!(
             error.contains("model.toml is not a model manifest: "),
             "{error}"
@@ -228,9 +243,7 @@ mod tests {
         };
         check(
             |folder| pipe(folder, FILE_NAME),
-            expect![
-                "cannot read /model.toml: it is not a plain file; name a folder that holds a model.toml"
-            ],
+            expect!["cannot read /model.toml: it is not a plain file; copy the model folder again"],
         );
         check(
             |folder| {

@@ -1,15 +1,13 @@
 //! The memory that a model needs, estimated from its files before it is loaded, and what there is.
 
-mod cache_size;
-
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sysinfo::System;
 
 use super::catalogue::Catalogue;
-use super::manifest::{Manifest, ManifestError};
+use super::describe::{DescribeError, Description};
+use super::onnx::{self, OnnxError};
 
 /// What memory is told in, in bytes.
 pub const MEGABYTE: u64 = 1_000_000;
@@ -26,8 +24,8 @@ const TOKENIZER: u64 = 16;
 pub struct Needs {
     /// The weights, which ONNX Runtime copies into the order that its kernels read.
     pub weights: u64,
-    /// Keys and values; `None` if the graph does not tell their size.
-    pub cache: Option<u64>,
+    /// Keys and values.
+    pub cache: u64,
     /// The tokenizer, the library and the program.
     pub rest: u64,
 }
@@ -38,20 +36,20 @@ impl Needs {
     ///
     /// # Errors
     ///
-    /// When the folder's manifest or graph cannot be read.
+    /// When the folder's files or its graph cannot be read.
     pub fn estimate(directory: &Path, tokens: usize) -> Result<Self, MemoryError> {
-        let manifest = Manifest::read(directory)?;
+        let Description {
+            manifest, sizes, ..
+        } = Description::read(directory)?;
         let graph = directory.join(&manifest.graph);
-        let unreadable = |source: io::Error| MemoryError::Unreadable {
-            path: graph.clone(),
-            source,
-        };
-        let tokenizer = directory.join(&manifest.tokenizer).metadata();
-        let tokenizer = tokenizer.map_or(0, |file| file.len());
-        let per_token = cache_size::bytes_per_token(&graph).map_err(unreadable)?;
+        let outline = onnx::outline(&graph, &sizes)?;
+        let size = |file: &Path| file.metadata().map_or(0, |file| file.len());
+        let weights = outline.weights.iter();
+        let weights = weights.map(|file| size(&graph.with_file_name(file)));
+        let tokenizer = size(&directory.join(&manifest.tokenizer));
         Ok(Self {
-            weights: weights(&graph).map_err(unreadable)?,
-            cache: per_token.map(|bytes| bytes.saturating_mul(tokens as u64)),
+            weights: weights.fold(size(&graph), u64::saturating_add),
+            cache: (outline.token_bytes as u64).saturating_mul(tokens as u64),
             rest: TOKENIZER.saturating_mul(tokenizer).saturating_add(PROGRAM),
         })
     }
@@ -59,8 +57,9 @@ impl Needs {
     /// All together, in bytes.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let cache = self.cache.unwrap_or_default();
-        self.weights.saturating_add(cache).saturating_add(self.rest)
+        self.weights
+            .saturating_add(self.cache)
+            .saturating_add(self.rest)
     }
 
     /// Whether this machine has that much to give.
@@ -86,32 +85,15 @@ impl Needs {
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { weights, rest, .. } = self;
-        let all = self.total() / MEGABYTE;
-        write!(f, "about {all} MB: weights {}, ", weights / MEGABYTE)?;
-        match self.cache {
-            Some(cache) => write!(f, "keys and values {}, ", cache / MEGABYTE)?,
-            None => f.write_str("keys and values not known, ")?,
-        }
-        write!(f, "the rest {}", rest / MEGABYTE)
+        write!(
+            f,
+            "about {} MB: weights {}, keys and values {}, the rest {}",
+            self.total() / MEGABYTE,
+            self.weights / MEGABYTE,
+            self.cache / MEGABYTE,
+            self.rest / MEGABYTE
+        )
     }
-}
-
-/// Bytes of a graph and of the files of its weights, whose names begin with its own.
-fn weights(graph: &Path) -> io::Result<u64> {
-    let (Some(folder), Some(name)) = (graph.parent(), graph.file_name()) else {
-        return Ok(0);
-    };
-    let mut bytes = 0_u64;
-    for entry in folder.read_dir()? {
-        let entry = entry?;
-        let file = entry.file_name();
-        if file.as_encoded_bytes().starts_with(name.as_encoded_bytes()) {
-            let file = entry.path().metadata();
-            bytes = bytes.saturating_add(file.map_or(0, |file| file.len()));
-        }
-    }
-    Ok(bytes)
 }
 
 /// The largest model of the catalogue that needs less than `bytes`.
@@ -138,17 +120,12 @@ pub fn available() -> Option<u64> {
 /// Why a model is not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
-    /// The manifest is missing or wrong.
+    /// It is not a model folder, or a file of it is wrong.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// The graph cannot be read.
-    #[error("cannot use the graph {path}: {source}; copy the model folder again")]
-    Unreadable {
-        /// The graph.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Describe(#[from] DescribeError),
+    /// The graph cannot be used.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
     /// There is too little memory.
     #[error(
         "the model does not fit in memory: it needs {needs}, and {} MB are available; close other \
@@ -173,10 +150,10 @@ mod tests {
     use super::*;
     use crate::model::tests::directory;
 
-    fn needs(weights: u64, cache: Option<u64>) -> Needs {
+    fn needs(weights: u64, cache: u64) -> Needs {
         Needs {
             weights: weights * MEGABYTE,
-            cache: cache.map(|cache| cache * MEGABYTE),
+            cache: cache * MEGABYTE,
             rest: 100 * MEGABYTE,
         }
     }
@@ -189,23 +166,23 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_fit_is_refused_with_figures() {
-        check(needs(558, Some(88)), 746, expect!["fits"]);
+        check(needs(558, 88), 746, expect!["fits"]);
         check(
-            needs(558, Some(88)),
+            needs(558, 88),
             745,
             expect![
                 "the model does not fit in memory: it needs about 746 MB: weights 558, keys and values 88, the rest 100, and 745 MB are available; close other programs, or name a smaller model, such as qwen2.5-coder-0.5b"
             ],
         );
         check(
-            needs(7000, None),
+            needs(7000, 0),
             2000,
             expect![
-                "the model does not fit in memory: it needs about 7100 MB: weights 7000, keys and values not known, the rest 100, and 2000 MB are available; close other programs, or name a smaller model, such as qwen2.5-coder-1.5b"
+                "the model does not fit in memory: it needs about 7100 MB: weights 7000, keys and values 0, the rest 100, and 2000 MB are available; close other programs, or name a smaller model, such as qwen2.5-coder-1.5b"
             ],
         );
         check(
-            needs(146, Some(100)),
+            needs(146, 100),
             80,
             expect![
                 "the model does not fit in memory: it needs about 346 MB: weights 146, keys and values 100, the rest 100, and 80 MB are available; close other programs"
@@ -217,7 +194,7 @@ mod tests {
     fn the_shipped_model_is_estimated_from_its_files() {
         let needs = Needs::estimate(&directory(), 1000).unwrap();
         assert_eq!(needs.weights / MEGABYTE, 145);
-        assert_eq!(needs.cache, Some(30 * 2 * 3 * 64 * 4 * 1000));
+        assert_eq!(needs.cache, 30 * 2 * 3 * 64 * 4 * 1000);
         assert_eq!(needs.rest, PROGRAM + TOKENIZER * 1_759_755);
     }
 

@@ -1,20 +1,29 @@
 //! A decoder graph run by ONNX Runtime.
 
 mod device_memory;
+mod graph_file;
+mod growing;
 mod in_place;
+mod signature;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::value::{Outlet, TensorElementType};
+use ort::value::{DynValue, TensorElementType};
 
-use super::{CausalLm, ForwardError, KvCache, plain_file};
+use super::configuration::Sizes;
+use super::{CausalLm, ForwardError, KvCache};
 use crate::runtime::provider::Provider;
 use crate::runtime::{Runtime, RuntimeError};
 use device_memory::DeviceMemory;
-use in_place::{CacheSlot, InPlaceCache};
+use graph_file::GraphFile;
+use growing::GrowingCache;
+use in_place::InPlaceCache;
+use signature::{IN_PLACE, Signature};
 
 /// A decoder graph with these inputs and outputs, and no others:
 ///
@@ -22,32 +31,46 @@ use in_place::{CacheSlot, InPlaceCache};
 /// |---|---|
 /// | `input_ids` | int64 `[lanes, s]` |
 /// | `attention_mask` | int64 `[lanes, past + s]`: ones, then zeros if another lane is longer |
-/// | `num_logits_to_keep` | int64 scalar: how many of the last rows get logits |
-/// | `past_key_values.{i}.key`, `.value` | float32 `[lanes, heads, max, head_dim]` |
-/// | `logits` | float32 `[lanes, k, vocabulary]` |
-/// | `present.{i}.key`, `.value` | as the past, and the same memory |
+/// | `position_ids`, if it has it | int64 `[lanes, s]`: from 0 |
+/// | `num_logits_to_keep`, if it has it | int64 scalar: how many of the last rows get logits |
+/// | `use_cache_branch`, if it has it | bool `[1]`: false while the cache is empty |
+/// | `past_key_values.{i}.key`, `.value` | float32 or float16 `[lanes, heads, past, head_dim]` |
+/// | or `past_key_values.{i}.key_value` | `[lanes, past, 2 * head_dim]`, or with heads |
+/// | `logits` | float32 or float16 `[lanes, k, vocabulary]` |
+/// | `present.{i}.*` | as the past, with the new rows |
+///
+/// A graph whose attention is `GroupQueryAttention` on a float32 cache reads and writes its cache
+/// in place. The others get a past of exactly as many rows as there are, and return a longer one.
 pub struct OnnxLm(Arc<Graph>);
 
 /// What a model and its caches share.
 struct Graph {
     session: Mutex<Session>,
-    slots: Vec<CacheSlot>,
-    vocabulary: usize,
+    signature: Signature,
+    /// Whether past and present may be the same memory.
+    in_place: bool,
+    /// Whether it reads several tokens in a pass when its cache holds others.
+    in_batches: bool,
     /// Of the device that computes, if that is not the host's.
     device: Option<Mutex<DeviceMemory>>,
 }
 
 impl OnnxLm {
-    /// Loads the graph at `path`. A device that turns out to be unusable falls back to the CPU.
+    /// Loads the graph at `path`, whose folder's configuration gives `sizes`. A device that turns
+    /// out to be unusable falls back to the CPU.
     ///
     /// # Errors
     ///
     /// See [`OnnxError`].
-    pub fn load(path: &Path, runtime: &mut Runtime) -> Result<Self, OnnxError> {
+    pub fn load(path: &Path, sizes: &Sizes, runtime: &mut Runtime) -> Result<Self, OnnxError> {
         let wrong = |problem: String| OnnxError::Graph {
             path: path.to_path_buf(),
             problem,
         };
+        let file = GraphFile::read(path).map_err(wrong)?;
+        file.check_weights(path).map_err(wrong)?;
+        file.check_links(path).map_err(wrong)?;
+        let signature = Signature::read(&file.inputs, &file.outputs, sizes).map_err(wrong)?;
         let mut loaded = session(runtime.session_builder()?, path, runtime);
         if let Err(problem) = &loaded
             && runtime.provider != Provider::Cpu
@@ -58,18 +81,20 @@ impl OnnxLm {
             ));
             loaded = session(runtime.session_builder()?, path, runtime);
         }
-        let (session, device) = loaded.map_err(|problem| {
-            // ONNX Runtime names the file of weights only when it is missing.
-            wrong(format!("{problem}; copy the model folder again"))
-        })?;
-        let slots = cache_slots(&session, path).map_err(wrong)?;
-        let vocabulary = vocabulary(session.outputs()).map_err(wrong)?;
-        Ok(Self(Arc::new(Graph {
+        let (session, device) =
+            loaded.map_err(|problem| wrong(format!("{problem}; copy the model folder again")))?;
+        let mut graph = Graph {
             session: Mutex::new(session),
-            slots,
-            vocabulary,
+            in_place: signature.is_in_place(file.has(IN_PLACE)),
+            in_batches: true,
+            signature,
             device: device.map(Mutex::new),
-        })))
+        };
+        if graph.signature.use_cache_branch {
+            let read = growing::reads_batches(&graph);
+            graph.in_batches = read.map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(Self(Arc::new(graph)))
     }
 }
 
@@ -85,22 +110,63 @@ fn session(
     Ok((session, device))
 }
 
+/// A graph, as its file describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The files of its weights, relative to its folder.
+    pub weights: Vec<PathBuf>,
+    /// The width of a row of logits.
+    pub vocabulary: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Keys and values of a token, in bytes.
+    pub token_bytes: usize,
+    /// Whether it reads and writes its cache in place. Otherwise each pass copies it.
+    pub in_place: bool,
+}
+
+/// Reads the file of the graph at `path` without ONNX Runtime. What it says is refused as
+/// [`OnnxLm::load`] would refuse it.
+///
+/// # Errors
+///
+/// See [`OnnxError`].
+pub fn outline(path: &Path, sizes: &Sizes) -> Result<Outline, OnnxError> {
+    let wrong = |problem| OnnxError::Graph {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let file = GraphFile::read(path).map_err(wrong)?;
+    file.check_weights(path).map_err(wrong)?;
+    let signature = Signature::read(&file.inputs, &file.outputs, sizes).map_err(wrong)?;
+    Ok(Outline {
+        weights: file.weights().collect(),
+        vocabulary: signature.vocabulary,
+        layers: signature.layers(),
+        token_bytes: signature.token_bytes(),
+        in_place: signature.is_in_place(file.has(IN_PLACE)),
+    })
+}
+
 impl CausalLm for OnnxLm {
     fn vocabulary(&self) -> usize {
-        self.0.vocabulary
+        self.0.signature.vocabulary
     }
 
     fn new_cache(&self, max_tokens: usize) -> Result<Box<dyn KvCache>, ForwardError> {
-        let cache = InPlaceCache::new(self.0.clone(), max_tokens);
-        Ok(Box::new(cache.map_err(failed)?))
+        let graph = self.0.clone();
+        Ok(match graph.in_place {
+            true => Box::new(InPlaceCache::new(graph, max_tokens).map_err(failed)?),
+            false => Box::new(GrowingCache::new(graph, max_tokens).map_err(failed)?),
+        })
     }
 }
 
 impl std::fmt::Debug for OnnxLm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OnnxLm")
-            .field("layers", &(self.0.slots.len() / 2))
-            .field("vocabulary", &self.0.vocabulary)
+            .field("layers", &self.0.signature.layers())
+            .field("vocabulary", &self.0.signature.vocabulary)
             .finish_non_exhaustive()
     }
 }
@@ -109,98 +175,51 @@ fn failed(error: ort::Error) -> ForwardError {
     ForwardError::Runtime(error.to_string())
 }
 
-/// Checks every input against the table at [`OnnxLm`] and returns those of the cache.
-fn cache_slots(session: &Session, path: &Path) -> Result<Vec<CacheSlot>, String> {
-    let inputs = session.inputs();
-    for required in ["input_ids", "attention_mask", "num_logits_to_keep"] {
-        let input = inputs.iter().find(|input| input.name() == required);
-        let input = input.ok_or_else(|| format!("it has no input {required}"))?;
-        if input.dtype().tensor_type() != Some(TensorElementType::Int64) {
-            return Err(format!("its input {required} is not int64"));
-        }
-    }
-    let mut slots = Vec::new();
-    for input in inputs {
-        let name = input.name();
-        let Some(slot) = name.strip_prefix("past_key_values.") else {
-            match name {
-                "input_ids" | "attention_mask" | "num_logits_to_keep" => continue,
-                _ => return Err(format!("its input {name} is not supported")),
-            }
-        };
-        let present = format!("present.{slot}");
-        if !session
-            .outputs()
-            .iter()
-            .any(|output| output.name() == present)
-        {
-            return Err(format!("it has {name} but no output {present}"));
-        }
-        let shape = input.dtype().tensor_shape().map_or(&[][..], |shape| shape);
-        let f32 = input.dtype().tensor_type() == Some(TensorElementType::Float32);
-        let (true, &[-1 | 1, heads @ 1..=i64::MAX, _, head_dim]) = (f32, shape) else {
-            let dtype = input.dtype();
-            return Err(format!(
-                "its input {name} is {dtype}, not float32 [lanes, heads, max, head_dim]"
-            ));
-        };
-        let head_dim = match usize::try_from(head_dim) {
-            Ok(head_dim) => head_dim,
-            Err(_) => head_dim_of_config(path)?,
-        };
-        slots.push(CacheSlot {
-            past: name.to_owned(),
-            present,
-            heads: heads as usize,
-            head_dim,
-        });
-    }
-    match slots.is_empty() {
-        true => Err("it has no key/value cache (past_key_values.*)".to_owned()),
-        false => Ok(slots),
-    }
-}
-
-/// No `config.json` has more bytes.
-const MAX_CONFIG: u64 = 1 << 20;
-
-/// No model has larger attention heads. A false size would allocate gigabytes.
-const MAX_HEAD_DIM: usize = 1024;
-
-/// The size of an attention head, which exporters leave open in the graph, from `config.json`.
-pub(super) fn head_dim_of_config(graph: &Path) -> Result<usize, String> {
-    #[derive(serde::Deserialize)]
-    struct Architecture {
-        head_dim: usize,
-    }
-    let path = graph.with_file_name("config.json");
-    let unreadable = |error: &dyn std::fmt::Display| {
-        format!(
-            "it leaves the size of an attention head open, and {} does not give it: {error}",
-            path.display()
-        )
+/// Appends the last `rows` rows of each lane of `from`, `[lanes, at least rows, vocabulary]`.
+fn append_rows(
+    from: &DynValue,
+    lanes: usize,
+    rows: usize,
+    vocabulary: usize,
+    logits: &mut Vec<f32>,
+) -> ort::Result<()> {
+    let shape = from.dtype().tensor_shape().map_or(&[][..], |shape| shape);
+    let computed = match *shape {
+        [first, computed, width] if (first, width) == (lanes as i64, vocabulary as i64) => computed,
+        _ => -1,
     };
-    let json = plain_file::read(&path, MAX_CONFIG).map_err(|error| unreadable(&error))?;
-    let config: Architecture = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
-    match config.head_dim {
-        head_dim @ 1..=MAX_HEAD_DIM => Ok(head_dim),
-        head_dim => Err(unreadable(&format!(
-            "its head_dim of {head_dim} is not between 1 and {MAX_HEAD_DIM}"
-        ))),
+    let computed = usize::try_from(computed).ok();
+    let Some(computed) = computed.filter(|computed| *computed >= rows) else {
+        return Err(ort::Error::new(format!(
+            "its output logits has the shape {shape:?}, and not {rows} rows of {vocabulary} for \
+             each of {lanes} texts"
+        )));
+    };
+    let last = (computed - rows) * vocabulary..computed * vocabulary;
+    let lane = (computed * vocabulary).max(1);
+    if from.dtype().tensor_type() == Some(TensorElementType::Float16) {
+        let (_, values) = from.try_extract_tensor::<f16>()?;
+        for lane in values.chunks(lane) {
+            let start = logits.len();
+            logits.resize(start + last.len(), 0.0);
+            lane[last.clone()].convert_to_f32_slice(&mut logits[start..]);
+        }
+    } else {
+        let (_, values) = from.try_extract_tensor::<f32>()?;
+        for lane in values.chunks(lane) {
+            logits.extend_from_slice(&lane[last.clone()]);
+        }
     }
+    Ok(())
 }
 
-fn vocabulary(outputs: &[Outlet]) -> Result<usize, String> {
-    let logits = outputs.iter().find(|output| output.name() == "logits");
-    let dtype = logits.ok_or("it has no output logits")?.dtype();
-    let shape = dtype.tensor_shape().map_or(&[][..], |shape| shape);
-    match (dtype.tensor_type(), shape) {
-        (Some(TensorElementType::Float32), &[_, _, vocabulary @ 1..=i64::MAX]) => {
-            Ok(vocabulary as usize)
-        }
-        _ => Err(format!(
-            "its output logits is {dtype}, not float32 [lanes, k, vocabulary]"
-        )),
+/// An error if a logit is not a number.
+fn check_numbers(logits: &[f32]) -> Result<(), ForwardError> {
+    // In blocks without an early exit, so that the compiler vectorises them.
+    let has_nan = |block: &[f32]| block.iter().fold(false, |nan, logit| nan | logit.is_nan());
+    match logits.chunks(1024).any(has_nan) {
+        true => Err(ForwardError::Damaged),
+        false => Ok(()),
     }
 }
 

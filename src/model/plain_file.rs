@@ -2,8 +2,8 @@
 //! limit.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// The bytes of the plain file `path`, which are at most `limit`.
 ///
@@ -31,12 +31,34 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, PlainFileError> {
     String::from_utf8(read(path, limit)?).map_err(|_| PlainFileError::NotText)
 }
 
+/// The plain files of a folder and of the folders in it, relative to it and sorted.
+///
+/// # Errors
+///
+/// When the folder cannot be read.
+pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = PathBuf::from(entry?.file_name());
+        let path = folder.join(&name);
+        if path.is_file() {
+            files.push(name);
+        } else if path.is_dir() {
+            let inner = std::fs::read_dir(&path)?.flatten();
+            let inner = inner.filter(|entry| entry.path().is_file());
+            files.extend(inner.map(|entry| name.join(entry.file_name())));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Why a file is not read. The caller puts the file's name before this.
 #[derive(Debug, thiserror::Error)]
 pub enum PlainFileError {
     /// The system refuses.
     #[error(transparent)]
-    System(#[from] std::io::Error),
+    System(#[from] io::Error),
     /// It is a folder, a pipe or a device.
     #[error("it is not a plain file")]
     NotPlain,

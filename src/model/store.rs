@@ -22,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::import::Progress;
-use super::sums;
+use super::{plain_file, sums};
 use crate::download::Waiter;
 use name::Name;
 use origin::Origin;
@@ -227,15 +227,12 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
     }
 }
 
-/// The bytes of all files in a folder.
+/// The bytes of all files in a folder and in the folders in it.
 #[must_use]
 pub fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match fs::metadata(entry.path()) {
-        Ok(metadata) if metadata.is_file() => metadata.len(),
-        _ => 0,
-    });
-    sizes.sum()
+    let files = plain_file::list(folder).into_iter().flatten();
+    let metadata = files.map(|file| fs::metadata(folder.join(file)));
+    metadata.flatten().map(|metadata| metadata.len()).sum()
 }
 
 /// Tells a waiter how far an import is.

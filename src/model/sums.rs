@@ -63,19 +63,12 @@ fn is_plain(name: &Path) -> bool {
 ///
 /// When a file cannot be read or the list cannot be written.
 pub fn write(folder: &Path) -> io::Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.metadata()?.is_file() {
-            names.push(entry.file_name());
-        }
-    }
-    names.sort();
     let mut text = String::new();
-    for name in names {
+    for name in plain_file::list(folder)? {
         let sum = verified::sha256(&folder.join(&name))?;
+        let name = name.to_string_lossy().replace('\\', "/");
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{sum}  {}", name.to_string_lossy());
+        let _ = writeln!(text, "{sum}  {name}");
     }
     fs::write(folder.join(FILE_NAME), text)
 }

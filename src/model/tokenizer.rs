@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::plain_file;
+use super::{fim_families, plain_file};
 
 /// What `transformers` must know of a tokenizer, in a file beside it.
 const CONFIGURATION: &str = "tokenizer_config.json";
@@ -76,17 +76,28 @@ impl Tokenizer {
         inner.with_padding(None);
         // A file that contains `<fim_middle>` is only text. The setting applies to special tokens
         // only, so all added tokens are made special first.
+        // Some files have the markers of a hole only in the vocabulary.
         let added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
         let plain = added.iter().filter(|(_, token)| !token.special);
+        let plain = plain.map(|(_, token)| token.content.clone());
+        let markers = fim_families::spellings().filter_map(|marker| {
+            let id = inner.token_to_id(marker)?;
+            let is_added = added.iter().any(|(added, _)| *added == id);
+            (!is_added).then(|| (id, marker.to_owned()))
+        });
+        let markers: Vec<_> = markers.collect();
+        let plain = plain.chain(markers.iter().map(|(_, marker)| marker.clone()));
         let plain: Vec<_> = plain
-            .map(|(_, token)| tokenizers::AddedToken::from(token.content.clone(), true))
+            .map(|content| tokenizers::AddedToken::from(content, true))
             .collect();
         inner
             .add_special_tokens(plain)
             .map_err(|error| error.to_string())?;
         inner.set_encode_special_tokens(true);
-        let mut special: Vec<u32> = added.iter().map(|(id, _)| *id).collect();
+        let added = added.iter().map(|(id, _)| *id);
+        let mut special: Vec<u32> = added.chain(markers.iter().map(|(id, _)| *id)).collect();
         special.sort_unstable();
+        special.dedup();
 
         let alphabet = byte_level_alphabet();
         let mut bytes = Vec::new();

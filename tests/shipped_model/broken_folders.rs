@@ -59,7 +59,7 @@ fn truncate(path: &Path) {
 
 #[test]
 fn a_missing_file_is_named() {
-    for file in ["model.toml", "model.onnx", "tokenizer.json"] {
+    for file in ["model.onnx", "tokenizer.json"] {
         check(
             |folder| fs::remove_file(folder.join(file)).unwrap(),
             &[file],
@@ -69,6 +69,21 @@ fn a_missing_file_is_named() {
         |folder| fs::remove_file(folder.join("model.onnx.data")).unwrap(),
         &["cannot use the graph", "model.onnx.data"],
     );
+}
+
+#[test]
+fn without_a_manifest_the_other_files_tell() {
+    let copy = copy();
+    let named = support::model();
+    fs::remove_file(copy.path().join("model.toml")).unwrap();
+    let mut runtime = Runtime::load(&RuntimeOptions::default(), &mut |_: &str| {}).unwrap();
+    let found = Model::load(copy.path(), &mut runtime).unwrap();
+    assert_eq!(found.context_length, named.context_length);
+    assert_eq!(found.fim.markers, named.fim.markers);
+    assert_eq!(found.fim.file, named.fim.file);
+    assert_eq!(found.fim.end.first(), named.fim.end.first());
+    let end = |model: &Model| model.chat.as_ref().map(|chat| chat.end[0]);
+    assert_eq!(end(&found), end(&named));
 }
 
 #[test]
@@ -121,7 +136,8 @@ fn a_file_of_another_model_is_named() {
         },
         &[
             "config.json",
-            "its head_dim of 10000 is not between 1 and 1024",
+            "the size of an attention head is 10000",
+            "not between 1 and 1024",
         ],
     );
 }
@@ -137,7 +153,7 @@ fn a_manifest_that_is_wrong_is_named() {
     );
     check(
         manifest("\"model.onnx\"", "\"../model.onnx\""),
-        &["not the plain name of a file"],
+        &["which is not a file in its folder"],
     );
     check(
         manifest("\"model.onnx\"", "\"other.onnx\""),

@@ -7,22 +7,13 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
 use super::gguf::{Gguf, GgufError};
-use crate::model::fim_template;
+use crate::model::chat_template::ENDS_OF_TURN;
+use crate::model::fim_families;
 
 /// What a token is, by GGUF's number.
 const NORMAL: i32 = 1;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
-
-/// Tokens that end a turn of a conversation, beside those that the metadata name.
-const ENDS_OF_TURN: [&str; 6] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|end_of_text|>",
-    "<|EOT|>",
-];
 
 /// How a text is taken apart before byte pairs are merged, by the name in `tokenizer.ggml.pre`.
 ///
@@ -154,7 +145,7 @@ impl<'a> Vocabulary<'a> {
         let beginning = beginning(gguf, pre, tokens.len())?;
         // Files exist whose markers have the type of a normal token.
         let is_marker = |token: &str| {
-            fim_template::spellings().any(|spelling| spelling == token)
+            fim_families::spellings().any(|spelling| spelling == token)
                 || ENDS_OF_TURN.contains(&token)
                 || ends.contains(&token)
         };

@@ -2,25 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ort::memory::Allocator;
+use ort::memory::{Allocator, MemoryInfo};
 use ort::session::IoBinding;
 use ort::value::Tensor;
 
-use super::{Graph, failed};
+use super::{Graph, append_rows, check_numbers, failed};
 use crate::model::{ForwardError, KvCache};
-
-/// A layer's cache on both sides of the graph: where it reads the past and where it writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CacheSlot {
-    /// The input's name.
-    pub(super) past: String,
-    /// The output's name.
-    pub(super) present: String,
-    /// Key/value heads.
-    pub(super) heads: usize,
-    /// Elements of a head.
-    pub(super) head_dim: usize,
-}
 
 /// Keys and values of `lanes` sequences of up to `max_tokens` tokens each, with the binding through
 /// which the graph reads and writes them.
@@ -47,11 +34,11 @@ pub(super) struct InPlaceCache {
 impl InPlaceCache {
     /// An empty cache for one sequence, in the memory of the device that computes.
     pub(super) fn new(graph: Arc<Graph>, max_tokens: usize) -> ort::Result<Self> {
-        let tensors = graph.slots.iter();
-        let tensors = tensors.map(|slot| {
-            let shape = [1, slot.heads, max_tokens, slot.head_dim];
+        let slots = graph.signature.slots.iter();
+        let tensors = slots.map(|slot| {
+            let tensor = Tensor::new(&Allocator::default(), slot.shape(1, max_tokens))?;
             // With zeros, since what a device's memory held before may be no number.
-            graph.on_device(Tensor::new(&Allocator::default(), shape)?)
+            graph.on_device(tensor)
         });
         let tensors = tensors.collect::<ort::Result<_>>()?;
         Self::bound(graph, tensors, 1, max_tokens)
@@ -67,7 +54,7 @@ impl InPlaceCache {
         let session = session.unwrap_or_else(PoisonError::into_inner);
         let mut binding = session.create_binding()?;
         drop(session);
-        for (slot, tensor) in graph.slots.iter().zip(&mut tensors) {
+        for (slot, tensor) in graph.signature.slots.iter().zip(&mut tensors) {
             binding.bind_input(&slot.past, &*tensor)?;
             binding.bind_output(&slot.present, tensor)?;
         }
@@ -83,10 +70,11 @@ impl InPlaceCache {
 
     fn forked(&self, len: usize, lanes: usize, max_tokens: usize) -> ort::Result<Self> {
         let graph = &self.graph;
-        let mut tensors = Vec::with_capacity(graph.slots.len());
-        for (slot, from) in graph.slots.iter().zip(&self.tensors) {
-            let dim = slot.head_dim;
-            let shape = [lanes, slot.heads, max_tokens, dim];
+        let slots = &graph.signature.slots;
+        let mut tensors = Vec::with_capacity(slots.len());
+        for (slot, from) in slots.iter().zip(&self.tensors) {
+            let dim = slot.width;
+            let shape = slot.shape(lanes, max_tokens);
             let mut copy = Tensor::<f32>::new(&Allocator::default(), shape)?;
             // Heads are copied one by one, which only the CPU can do.
             let on_host = graph.on_host(from)?;
@@ -110,6 +98,7 @@ impl InPlaceCache {
         logits: &mut Vec<f32>,
     ) -> ort::Result<()> {
         let lanes = self.lanes;
+        let signature = &self.graph.signature;
         let length = tokens.len() / lanes;
         let total = length + pasts.iter().max().copied().unwrap_or_default();
         let binding = &mut self.binding;
@@ -121,11 +110,19 @@ impl InPlaceCache {
         }
         let mask = Tensor::from_array(([lanes, total], mask))?;
         binding.bind_input("attention_mask", &mask)?;
-        if self.bound_rows != rows {
+        if signature.position_ids {
+            let positions = pasts.iter().flat_map(|past| *past..*past + length);
+            let positions: Vec<i64> = positions.map(|position| position as i64).collect();
+            let positions = Tensor::from_array(([lanes, length], positions))?;
+            binding.bind_input("position_ids", &positions)?;
+        }
+        // Logits are bound on the host, where they are read.
+        if !signature.num_logits_to_keep {
+            binding.bind_output_to_device("logits", &MemoryInfo::default())?;
+        } else if self.bound_rows != rows {
             let keep = Tensor::from_array(([0_usize; 0], vec![rows as i64]))?;
             binding.bind_input("num_logits_to_keep", &keep)?;
-            // On the host, where they are read.
-            let shape = [lanes, rows, self.graph.vocabulary];
+            let shape = [lanes, rows, signature.vocabulary];
             let bound = Tensor::<f32>::new(&Allocator::default(), shape)?;
             binding.bind_output("logits", bound)?;
             self.bound_rows = rows;
@@ -133,10 +130,14 @@ impl InPlaceCache {
         let session = self.graph.session.lock();
         let mut session = session.unwrap_or_else(PoisonError::into_inner);
         let outputs = session.run_binding(binding)?;
-        let (_, values) = outputs["logits"].try_extract_tensor::<f32>()?;
         logits.clear();
-        logits.extend_from_slice(values);
-        Ok(())
+        append_rows(
+            &outputs["logits"],
+            lanes,
+            rows,
+            signature.vocabulary,
+            logits,
+        )
     }
 }
 
@@ -154,12 +155,7 @@ impl KvCache for InPlaceCache {
             return Err(ForwardError::Full(self.max_tokens));
         }
         self.run(pasts, tokens, rows, logits).map_err(failed)?;
-        // In blocks without an early exit, so that the compiler vectorises them.
-        let has_nan = |block: &[f32]| block.iter().fold(false, |nan, logit| nan | logit.is_nan());
-        match logits.chunks(1024).any(has_nan) {
-            true => Err(ForwardError::Damaged),
-            false => Ok(()),
-        }
+        check_numbers(logits)
     }
 
     fn fork(

@@ -1,16 +1,19 @@
 //! Adds a model folder or a GGUF file of the user to the store.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::name::{Name, NameError};
 use super::origin::Origin;
-use super::{Store, StoreError, failed, reporting, size};
+use super::{Store, StoreError, failed, reporting};
 use crate::download::Waiter;
 use crate::download::pinned::{self, FetchError};
 use crate::model::LoadError;
+use crate::model::describe::Description;
 use crate::model::findings::findings;
 use crate::model::import::{self, ImportError};
+use crate::model::onnx;
 use crate::model::sums::{self, SumsError};
 use crate::verified::{self, Record};
 
@@ -59,8 +62,11 @@ impl Store {
 
 fn copy_checked(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<Origin, AddError> {
     findings(source)?;
-    pinned::check_room(model, size(source))?;
-    copy(source, model, waiter)?;
+    let files = files(source)?;
+    let sizes = files.iter().map(|file| fs::metadata(source.join(file)));
+    let total = sizes.flatten().map(|metadata| metadata.len()).sum();
+    pinned::check_room(model, total)?;
+    copy(source, model, &files, total, waiter)?;
     // A folder that came with its hashes is known to be whole.
     sums::check(model, &Record::in_folder(None))?;
     Ok(Origin {
@@ -96,16 +102,61 @@ fn usual_name(source: &Path, is_folder: bool) -> Result<Name, AddError> {
     }
 }
 
-/// Copies the plain files of a folder, and those that its links lead to, as in a Hub's cache.
-fn copy(source: &Path, target: &Path, waiter: &mut dyn Waiter) -> Result<(), StoreError> {
-    let total = size(source);
-    let mut done = 0;
+/// The files of a model folder, relative to it: its graph with the weights of that, and what is no
+/// other form of the weights. A folder that came with its hashes is copied whole.
+fn files(source: &Path) -> Result<BTreeSet<PathBuf>, AddError> {
+    let Description {
+        manifest, sizes, ..
+    } = Description::read(source).map_err(LoadError::from)?;
+    let outline = onnx::outline(&source.join(&manifest.graph), &sizes).map_err(LoadError::from)?;
+    let beside = manifest.graph.parent().unwrap_or(Path::new(""));
+    let weights = outline.weights.iter().map(|file| beside.join(file));
+    let mut files: BTreeSet<PathBuf> = weights.collect();
+    let named = [manifest.graph, manifest.tokenizer];
+    files.extend(named.into_iter().chain(manifest.chat_template));
+    let whole = source.join(sums::FILE_NAME).is_file();
     for entry in fs::read_dir(source).map_err(failed("read", source))? {
-        let path = entry.map_err(failed("read", source))?.path();
-        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            done += fs::copy(&path, target.join(name)).map_err(failed("copy", &path))?;
-            waiter.progress(done, total);
+        let name = PathBuf::from(entry.map_err(failed("read", source))?.file_name());
+        if source.join(&name).is_file() && (whole || !holds_weights(&name)) {
+            files.insert(name);
         }
+    }
+    Ok(files)
+}
+
+/// Whether a file is a form of a model's weights, by its name.
+fn holds_weights(name: &Path) -> bool {
+    const ENDS: [&str; 8] = [
+        ".safetensors",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".gguf",
+        ".h5",
+        ".msgpack",
+        ".tflite",
+    ];
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    // Also `model.onnx_data_1` and `model.onnx.data`.
+    name.contains(".onnx") || ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// Copies files of a folder, and what links among them lead to, as in a Hub's cache.
+fn copy(
+    source: &Path,
+    target: &Path,
+    files: &BTreeSet<PathBuf>,
+    total: u64,
+    waiter: &mut dyn Waiter,
+) -> Result<(), StoreError> {
+    let mut done = 0;
+    for file in files {
+        let (from, to) = (source.join(file), target.join(file));
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        }
+        done += fs::copy(&from, &to).map_err(failed("copy", &from))?;
+        waiter.progress(done, total);
     }
     Ok(())
 }
