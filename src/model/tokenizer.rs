@@ -1,10 +1,15 @@
-//! Text to token ids and back to bytes, for byte-level BPE vocabularies.
+//! Text to token ids and back to bytes, for vocabularies of BPE: byte-level ones, and those of
+//! SentencePiece that have a token for each byte.
 
 use std::collections::HashMap;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tokenizers::models::ModelWrapper;
+use tokenizers::normalizers::{NormalizerWrapper, Sequence};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 
 use super::{fim_families, plain_file};
 
@@ -74,10 +79,19 @@ impl Tokenizer {
             .with_truncation(None)
             .map_err(|error| error.to_string())?;
         inner.with_padding(None);
+        let has_pieces = matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.byte_fallback);
+        if has_pieces {
+            leave_out_the_first_space(&mut inner)?;
+        }
         // A file that contains `<fim_middle>` is only text. The setting applies to special tokens
-        // only, so all added tokens are made special first.
-        // Some files have the markers of a hole only in the vocabulary.
-        let added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
+        // only, so all added tokens are made special first; with SentencePiece only markers, since
+        // there a line break may be an added token. Some files have the markers of a hole only in
+        // the vocabulary.
+        let is_marker = |content: &str| fim_families::spellings().any(|marker| marker == content);
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let added =
+            added.filter(|(_, token)| !has_pieces || token.special || is_marker(&token.content));
+        let added: Vec<_> = added.collect();
         let plain = added.iter().filter(|(_, token)| !token.special);
         let plain = plain.map(|(_, token)| token.content.clone());
         let markers = fim_families::spellings().filter_map(|marker| {
@@ -104,12 +118,16 @@ impl Tokenizer {
         let mut ends = vec![0];
         for id in 0..inner.get_vocab_size(true) as u32 {
             let token = inner.id_to_token(id).unwrap_or_default();
-            if special.binary_search(&id).is_err() {
-                for char in token.chars() {
-                    let byte = alphabet.get(&char).ok_or_else(|| {
-                        format!("its token {id} ({token:?}) is not byte-level, and no other vocabulary is supported")
-                    })?;
-                    bytes.push(*byte);
+            match special.binary_search(&id) {
+                Ok(_) => (),
+                Err(_) if has_pieces => bytes.extend(bytes_of_piece(&token)),
+                Err(_) => {
+                    for char in token.chars() {
+                        let byte = alphabet.get(&char).ok_or_else(|| {
+                            format!("its token {id} ({token:?}) is not byte-level, and of other vocabularies only SentencePiece's with tokens for bytes are supported")
+                        })?;
+                        bytes.push(*byte);
+                    }
                 }
             }
             ends.push(bytes.len() as u32);
@@ -156,7 +174,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => encoding.get_ids().to_vec(),
-            // A byte-level vocabulary has a token for each byte, so this is not reached. If it
+            // The vocabulary has a token for each byte, so this is not reached. If it
             // were, a poorer prompt is better than a dead server.
             Err(error) => {
                 tracing::error!(%error, "cannot tokenize a text");
@@ -321,6 +339,40 @@ fn byte_level_alphabet() -> HashMap<char, u8> {
         .map(|byte| (char::from(byte), byte))
         .chain(('\u{100}'..).zip(others))
         .collect()
+}
+
+/// The bytes of a piece of SentencePiece, in which a sign stands for a space.
+fn bytes_of_piece(piece: &str) -> Vec<u8> {
+    let digits = piece
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
+    match digits.map(|digits| u8::from_str_radix(digits, 16)) {
+        Some(Ok(byte)) => vec![byte],
+        _ => piece.replace('\u{2581}', " ").into_bytes(),
+    }
+}
+
+/// Tokenizers of SentencePiece put a space before each text. Here most texts are the middle of one.
+fn leave_out_the_first_space(inner: &mut tokenizers::Tokenizer) -> Result<(), String> {
+    let puts_first = |step: &&NormalizerWrapper| matches!(step, NormalizerWrapper::Prepend(_));
+    let steps = match inner.get_normalizer() {
+        Some(NormalizerWrapper::Sequence(steps)) => steps.as_ref().iter().collect(),
+        single => single.into_iter().collect::<Vec<_>>(),
+    };
+    if steps.iter().any(puts_first) {
+        let steps = steps.into_iter().filter(|step| !puts_first(step));
+        let steps = Sequence::new(steps.cloned().collect());
+        let normalizer = Some(NormalizerWrapper::Sequence(steps));
+        inner
+            .with_normalizer(normalizer)
+            .map_err(|error| error.to_string())?;
+    }
+    if let Some(PreTokenizerWrapper::Metaspace(metaspace)) = inner.get_pre_tokenizer() {
+        let mut metaspace = metaspace.clone();
+        metaspace.set_prepend_scheme(PrependScheme::Never);
+        inner.with_pre_tokenizer(Some(metaspace));
+    }
+    Ok(())
 }
 
 /// Turns tokens into text as they come, and holds back the bytes of an incomplete character.

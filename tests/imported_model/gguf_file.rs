@@ -15,6 +15,7 @@ pub(crate) enum Value {
     Texts(Vec<String>),
     I32s(Vec<i32>),
     Flag(bool),
+    F32s(Vec<f32>),
 }
 
 /// How a tensor is stored.
@@ -135,8 +136,23 @@ impl GgufFile {
         ] {
             file.set(&format!("{architecture}.{key}"), Value::U32(number as u32));
         }
-        let epsilon = format!("{architecture}.attention.layer_norm_rms_epsilon");
+        let has_layer_norms = architecture == "starcoder2";
+        let epsilon = match has_layer_norms {
+            true => "layer_norm_epsilon",
+            false => "layer_norm_rms_epsilon",
+        };
+        let epsilon = format!("{architecture}.attention.{epsilon}");
         file.set(&epsilon, Value::F32(1e-5));
+        if architecture == "granite" {
+            for (key, scale) in [
+                ("attention.scale", 0.125),
+                ("embedding_scale", 3.0),
+                ("residual_scale", 0.5),
+                ("logit_scale", 4.0),
+            ] {
+                file.set(&format!("granite.{key}"), Value::F32(scale));
+            }
+        }
         file.metadata.extend(vocabulary);
         let rows = match file.get("tokenizer.ggml.tokens") {
             Value::Texts(tokens) => tokens.len(),
@@ -151,10 +167,16 @@ impl GgufFile {
             let dimensions = [columns as u64, rows as u64];
             Tensor::new(name, &dimensions, Stored::Q8_0, &weights)
         };
-        let mut tensors = vec![
-            matrix("token_embd.weight", sizes.width, rows, 8.0),
-            matrix("output.weight", sizes.width, rows, 4.0),
-        ];
+        // Some multiply the embeddings.
+        let size = match architecture {
+            "gemma" => 1.0,
+            "granite" => 2.0,
+            _ => 8.0,
+        };
+        let mut tensors = vec![matrix("token_embd.weight", sizes.width, rows, size)];
+        if !["gemma", "starcoder2"].contains(&architecture) {
+            tensors.push(matrix("output.weight", sizes.width, rows, 4.0));
+        }
         let query = sizes.width;
         let key = sizes.key_value_heads * sizes.head_dim();
         for layer in 0..sizes.layers {
@@ -168,6 +190,9 @@ impl GgufFile {
                 ("ffn_up", sizes.width, sizes.feed_forward, 2.0),
                 ("ffn_down", sizes.feed_forward, sizes.width, 2.0),
             ] {
+                if part == "ffn_gate" && architecture == "starcoder2" {
+                    continue;
+                }
                 let name = format!("blk.{layer}.{part}.weight");
                 tensors.push(matrix(&name, columns, rows, size));
             }
@@ -177,20 +202,32 @@ impl GgufFile {
             let weights: Vec<f32> = weights.collect();
             Tensor::new(name, &[len as u64], Stored::F32, &weights)
         };
-        tensors.push(vector("output_norm.weight", sizes.width, 1.0));
+        let mut norms = vec!["output_norm".to_owned()];
         for layer in 0..sizes.layers {
-            for norm in ["attn_norm", "ffn_norm"] {
-                let name = format!("blk.{layer}.{norm}.weight");
-                tensors.push(vector(&name, sizes.width, 1.0));
+            norms.extend(["attn_norm", "ffn_norm"].map(|norm| format!("blk.{layer}.{norm}")));
+        }
+        for norm in norms {
+            tensors.push(vector(&format!("{norm}.weight"), sizes.width, 1.0));
+            if has_layer_norms {
+                tensors.push(vector(&format!("{norm}.bias"), sizes.width, 0.0));
             }
+        }
+        for layer in 0..sizes.layers {
             if architecture == "qwen3" {
                 for norm in ["attn_q_norm", "attn_k_norm"] {
                     let name = format!("blk.{layer}.{norm}.weight");
                     tensors.push(vector(&name, sizes.head_dim(), 1.0));
                 }
             }
-            let biases = [("attn_q", query), ("attn_k", key), ("attn_v", key)];
-            for (part, len) in biases.into_iter().filter(|_| has_bias) {
+            let attention = [("attn_q", query), ("attn_k", key), ("attn_v", key)];
+            let others = [
+                ("attn_output", sizes.width),
+                ("ffn_up", sizes.feed_forward),
+                ("ffn_down", sizes.width),
+            ];
+            let others = others.into_iter().filter(|_| has_layer_norms);
+            let biases = attention.into_iter().chain(others);
+            for (part, len) in biases.filter(|_| has_bias) {
                 tensors.push(vector(&format!("blk.{layer}.{part}.bias"), len, 0.0));
             }
         }
@@ -337,6 +374,14 @@ fn write_value(bytes: &mut Vec<u8>, value: &Value) {
             bytes.extend((texts.len() as u64).to_le_bytes());
             for text in texts {
                 write_text(bytes, text);
+            }
+        }
+        Value::F32s(numbers) => {
+            code(bytes, 9);
+            code(bytes, 6);
+            bytes.extend((numbers.len() as u64).to_le_bytes());
+            for number in numbers {
+                bytes.extend(number.to_le_bytes());
             }
         }
         Value::I32s(numbers) => {

@@ -82,7 +82,13 @@ fn what_is_no_gguf_file_is_refused() {
         let error = import(source, target.path(), &mut |_| ()).unwrap_err();
         let error = error.to_string();
         assert!(
-            error.ends_with("name a GGUF file") || error.ends_with("that can be read"),
+            [
+                "name a GGUF file",
+                "that can be read",
+                "download the folder again"
+            ]
+            .iter()
+            .any(|end| error.ends_with(end)),
             "{error}"
         );
         assert!(error.contains(&*source.to_string_lossy()), "{error}");
@@ -193,7 +199,7 @@ fn lying_numbers_are_refused() {
     check_bytes(
         |bytes| lie(bytes, tensor, 4, 32),
         expect![
-            "its tensor blk.0.attn_q.weight has the dimensions [32, 64], and [64, 64] fits its metadata; the file is damaged, download it again"
+            "its tensor blk.0.attn_q.weight has the shape [64, 32], and [64, 64] fits the sizes that it names; the file is damaged, download it again"
         ],
     );
     check_bytes(
@@ -251,7 +257,7 @@ fn what_contradicts_itself_is_refused() {
             file.tensors
                 .retain(|tensor| tensor.name != "blk.1.ffn_up.weight")
         },
-        expect!["it has no tensor blk.1.ffn_up.weight; get the file from the model's publisher"],
+        expect!["it has no tensor blk.1.ffn_up.weight; get the model from its publisher"],
     );
     check(
         |file| file.set("qwen2.block_count", Value::U32(u32::MAX)),
@@ -261,7 +267,7 @@ fn what_contradicts_itself_is_refused() {
     );
     check(
         |file| file.set("qwen2.block_count", Value::U32(1 << 19)),
-        expect!["it has no tensor blk.2.attn_norm.weight; get the file from the model's publisher"],
+        expect!["it has no tensor blk.2.attn_q.weight; get the model from its publisher"],
     );
     check(
         |file| file.set("qwen2.attention.head_count", Value::U32(0)),
@@ -272,28 +278,30 @@ fn what_contradicts_itself_is_refused() {
     check(
         |file| file.set("qwen2.embedding_length", Value::U32(128)),
         expect![
-            "its tensor token_embd.weight has the dimensions [64, 264], and [128, _] fits its metadata; the file is damaged, download it again"
+            "its tensor token_embd.weight has the shape [264, 64], and [_, 128] fits the sizes that it names; the file is damaged, download it again"
         ],
     );
     check(
         |file| file.set("qwen2.embedding_length", Value::F32(64.0)),
         expect![
-            "its qwen2.embedding_length is not a whole number; get the file from the model's publisher"
+            "its qwen2.embedding_length is not a whole number; get the model from its publisher"
         ],
     );
     check(
         |file| file.metadata.retain(|(key, _)| key != "qwen2.block_count"),
-        expect!["its metadata have no qwen2.block_count; get the file from the model's publisher"],
+        expect!["it does not say its qwen2.block_count; get the model from its publisher"],
     );
     check(
         |file| file.set("tokenizer.ggml.eos_token_id", Value::U32(100_000)),
         expect![
-            "its tokenizer.ggml.eos_token_id is 100000, which is no token; the file is damaged, download it again"
+            "its tokenizer.ggml.eos_token_id is no token; the file is damaged, download it again"
         ],
     );
     check(
         |file| file.set("tokenizer.ggml.token_type", Value::I32s(vec![1])),
-        expect!["it has 264 tokens and the types of 1; the file is damaged, download it again"],
+        expect![
+            "it has 264 tokens and the types or scores of 1; the file is damaged, download it again"
+        ],
     );
     check(
         |file| file.set("tokenizer.ggml.merges", Value::Texts(vec!["a".to_owned()])),
@@ -315,7 +323,7 @@ fn what_contradicts_itself_is_refused() {
     check(
         |file| file.set("tokenizer.ggml.merges", Value::I32s(vec![1])),
         expect![
-            "its tokenizer.ggml.merges is not a list of texts; get the file from the model's publisher"
+            "its tokenizer.ggml.merges is not a list of texts; get the model from its publisher"
         ],
     );
     let tokens = |change: fn(&mut Vec<String>)| {
@@ -334,7 +342,7 @@ fn what_contradicts_itself_is_refused() {
     check(
         tokens(|tokens| tokens[65] = "▁a".to_owned()),
         expect![[
-            r#"its tokenizer is unusable: its token 65 ("▁a") is not byte-level, and no other vocabulary is supported; get the file from the model's publisher"#
+            r#"its tokenizer is unusable: its token 65 ("▁a") is not byte-level, and of other vocabularies only SentencePiece's with tokens for bytes are supported; get the model from its publisher"#
         ]],
     );
     check(
@@ -344,9 +352,7 @@ fn what_contradicts_itself_is_refused() {
                 *file.tensor(name) = Tensor::new(name, &[64, 10], Stored::Q8_0, &rows);
             }
         },
-        expect![
-            "it has 263 tokens and an embedding of 10 rows; get the file from the model's publisher"
-        ],
+        expect!["it has 263 tokens and an embedding of 10 rows; get the model from its publisher"],
     );
     check(
         |file| {
@@ -371,13 +377,13 @@ fn what_is_not_supported_is_named() {
     check(
         |file| file.set("general.architecture", Value::Text("mamba".to_owned())),
         expect![
-            "its architecture is mamba, and only llama, qwen2 and qwen3 are supported; use another model"
+            "its architecture is mamba, and only llama, mistral, qwen2, qwen3, starcoder2, gemma and granite are supported; use another model"
         ],
     );
     check(
-        |file| file.set("tokenizer.ggml.model", Value::Text("llama".to_owned())),
+        |file| file.set("tokenizer.ggml.model", Value::Text("t5".to_owned())),
         expect![
-            "its tokenizer is of the kind llama, and only gpt2 is supported; use another model"
+            "its tokenizer is of the kind t5, and only gpt2 and llama are supported; use another model"
         ],
     );
     check(
@@ -387,8 +393,15 @@ fn what_is_not_supported_is_named() {
         ],
     );
     check(
-        |file| file.set("qwen2.rope.scaling.type", Value::Text("yarn".to_owned())),
-        expect!["it has rotary scaling of type yarn, which is not supported; use another model"],
+        |file| {
+            file.set(
+                "qwen2.rope.scaling.type",
+                Value::Text("longrope".to_owned()),
+            )
+        },
+        expect![
+            "it has rotary scaling of type longrope, which is not supported; use another model"
+        ],
     );
     check(
         |file| file.set("qwen2.rope.dimension_count", Value::U32(8)),
@@ -434,6 +447,51 @@ fn a_file_that_ends_early_is_refused() {
             "{end}: {error}"
         );
     }
+}
+
+#[test]
+fn a_vocabulary_of_sentencepiece_that_lacks_something_is_refused() {
+    let pieces = |scores: usize| {
+        move |file: &mut GgufFile| {
+            file.set("tokenizer.ggml.model", Value::Text("llama".to_owned()));
+            file.set("tokenizer.ggml.scores", Value::F32s(vec![0.0; scores]));
+        }
+    };
+    check(
+        |file| file.set("tokenizer.ggml.model", Value::Text("llama".to_owned())),
+        expect![
+            "its metadata have no tokenizer.ggml.scores; get the file from the model's publisher"
+        ],
+    );
+    check(
+        pieces(1),
+        expect![
+            "it has 264 tokens and the types or scores of 1; the file is damaged, download it again"
+        ],
+    );
+    check(
+        pieces(264),
+        expect![
+            "its tokenizer has no token for each byte; get the file from the model's publisher"
+        ],
+    );
+    check(
+        |file| {
+            pieces(264)(file);
+            let kinds = [vec![6; 256], vec![1; 8]].concat();
+            file.set("tokenizer.ggml.token_type", Value::I32s(kinds));
+        },
+        expect!["its tokenizer has no unknown token; get the file from the model's publisher"],
+    );
+    check(
+        |file| {
+            pieces(264)(file);
+            file.set("tokenizer.ggml.scores", Value::I32s(vec![0; 264]));
+        },
+        expect![
+            "its tokenizer.ggml.scores is not a list of numbers; get the model from its publisher"
+        ],
+    );
 }
 
 /// No change of a few bytes is a panic, and what is refused is refused by name.

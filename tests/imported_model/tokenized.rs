@@ -4,17 +4,28 @@ use std::path::{Path, PathBuf};
 
 use interline::model::import::import;
 use interline::model::tokenizer::Tokenizer;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 
 use crate::gguf_file::{GgufFile, SIZES, Sizes, Value, vocabulary};
 
 fn imported(file: &GgufFile) -> Tokenizer {
+    imported_as(file, |_| ())
+}
+
+/// The tokenizer of a file, after `change` has changed its `tokenizer.json`.
+fn imported_as(file: &GgufFile, change: impl FnOnce(&mut Json)) -> Tokenizer {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("small.gguf");
     std::fs::write(&source, file.bytes().0).unwrap();
     let target = folder.path().join("model");
     std::fs::create_dir(&target).unwrap();
     import(&source, &target, &mut |_| ()).unwrap();
-    Tokenizer::load(&target.join("tokenizer.json")).unwrap()
+    let path = target.join("tokenizer.json");
+    let mut json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(&path, json.to_string()).unwrap();
+    Tokenizer::load(&path).unwrap()
 }
 
 /// The tokens of `text`, with bars between them.
@@ -134,5 +145,58 @@ fn ids_of_a_corpus_are_those_of_the_shipped_tokenizer() {
     assert!(texts.len() > 30, "only {} texts", texts.len());
     for text in texts {
         assert!(imported.encode(&text) == published.encode(&text), "{text}");
+    }
+}
+
+/// See `tests/samples/small_pieces.py`.
+#[derive(Deserialize)]
+struct SmallPieces {
+    pieces: Vec<(String, f32, i32)>,
+    texts: Vec<(String, Vec<u32>)>,
+}
+
+#[test]
+fn ids_of_sentencepiece_are_its_own() {
+    let json = include_str!("../samples/small_pieces.json");
+    let SmallPieces { pieces, texts } = serde_json::from_str(json).unwrap();
+    let tokens = pieces.iter().map(|(piece, _, _)| piece.clone()).collect();
+    let scores = pieces.iter().map(|(_, score, _)| *score).collect();
+    let kinds = pieces.iter().map(|(_, _, kind)| *kind).collect();
+    let metadata = [
+        ("model", Value::Text("llama".to_owned())),
+        ("tokens", Value::Texts(tokens)),
+        ("scores", Value::F32s(scores)),
+        ("token_type", Value::I32s(kinds)),
+        ("eos_token_id", Value::U32(2)),
+    ];
+    let metadata = metadata.map(|(key, value)| (format!("tokenizer.ggml.{key}"), value));
+    let file = GgufFile::random("llama", SIZES, false, metadata.into());
+
+    // As imported, and in the two ways in which publishers put a space before each text.
+    let prepend = json!({ "type": "Prepend", "prepend": "\u{2581}" });
+    let metaspace = json!({
+        "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "first", "split": false,
+    });
+    let tokenizers = [
+        imported(&file),
+        imported_as(&file, |json| {
+            let steps = [prepend, json["normalizer"].clone()];
+            json["normalizer"] = json!({ "type": "Sequence", "normalizers": steps });
+        }),
+        imported_as(&file, |json| json["pre_tokenizer"] = metaspace),
+    ];
+    for tokenizer in &tokenizers {
+        for (text, expected) in &texts {
+            let ids = tokenizer.encode(text);
+            assert_eq!(&ids, expected, "{text:?}");
+            let bytes: Vec<u8> = ids
+                .iter()
+                .flat_map(|id| tokenizer.bytes(*id))
+                .copied()
+                .collect();
+            let spaced = text.replace('\u{2581}', " ");
+            assert_eq!(String::from_utf8(bytes).unwrap(), spaced);
+        }
+        assert_eq!(tokenizer.special(), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

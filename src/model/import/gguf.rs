@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::blocks::BlockType;
+use super::source::{Fact, FactError, Format, Source, Tensor};
 
 /// The most bytes that come before the tensors. The vocabularies with a quarter of a million tokens
 /// take 16 MB.
@@ -23,228 +24,55 @@ const MAX_ENTRIES: u64 = 1 << 16;
 const MAX_ELEMENTS: u64 = 1 << 22;
 
 /// The lists that are kept. Others are checked and skipped.
-const KEPT_LISTS: [&str; 3] = [
+const KEPT_LISTS: [&str; 4] = [
     "tokenizer.ggml.tokens",
+    "tokenizer.ggml.scores",
     "tokenizer.ggml.token_type",
     "tokenizer.ggml.merges",
 ];
 
-/// A GGUF file whose header was read.
-#[derive(Debug)]
-pub(super) struct Gguf {
-    file: File,
-    metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Tensor>,
-}
-
-/// Where a tensor is in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tensor {
-    /// Its name.
-    pub(super) name: String,
-    /// Elements along each dimension, the innermost one first.
-    pub(super) dimensions: Vec<usize>,
-    /// How its elements are stored.
-    pub(super) block_type: BlockType,
-    /// Its first byte in the file.
-    offset: u64,
-    /// How many bytes it has.
-    pub(super) bytes: u64,
-}
-
-impl Tensor {
-    /// Elements of a row, which is contiguous.
-    pub(super) fn columns(&self) -> usize {
-        self.dimensions[0]
+/// Opens the GGUF file `path` and reads its header.
+///
+/// # Errors
+///
+/// See [`GgufError`].
+pub(super) fn open(path: &Path) -> Result<Source, GgufError> {
+    // Only a plain file is opened, because a pipe may never end.
+    if !path.metadata()?.is_file() {
+        return Err(GgufError::NotGguf("it is not a plain file"));
     }
-
-    /// Rows of all outer dimensions.
-    pub(super) fn rows(&self) -> usize {
-        self.dimensions[1..].iter().product()
+    let file = File::open(path)?;
+    let mut reader = Reader {
+        inner: BufReader::new(file.try_clone()?),
+        at: 0,
+        len: file.metadata()?.len(),
+        section: "the beginning",
+    };
+    if reader.len < 4 || reader.array()? != *b"GGUF" {
+        return Err(GgufError::NotGguf("it does not begin with \"GGUF\""));
     }
-
-    /// Bytes of a row.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.columns() / self.block_type.weights() * self.block_type.bytes()
+    let version = u32::from_le_bytes(reader.array()?);
+    if !(2..=3).contains(&version) {
+        return Err(GgufError::Version(match version.swap_bytes() {
+            2..=3 => "is big-endian".to_owned(),
+            _ => format!("has version {version}"),
+        }));
     }
-}
-
-/// A value of the metadata.
-#[derive(Debug)]
-enum Value {
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Text(String),
-    Texts(Vec<String>),
-    Integers(Vec<i32>),
-    Flag(bool),
-    /// A list that nothing here asks for.
-    Skipped,
-}
-
-impl Gguf {
-    /// Reads the header of `path`.
-    ///
-    /// # Errors
-    ///
-    /// See [`GgufError`].
-    pub(super) fn open(path: &Path) -> Result<Self, GgufError> {
-        // Only a plain file is opened, because a pipe may never end.
-        if !path.metadata()?.is_file() {
-            return Err(GgufError::NotGguf("it is not a plain file"));
+    let tensors = reader.count("tensors", MAX_ENTRIES)?;
+    let entries = reader.count("values of metadata", MAX_ENTRIES)?;
+    reader.section = "the metadata";
+    let metadata = read_metadata(&mut reader, entries)?;
+    reader.section = "the table of tensors";
+    let alignment = match metadata.get("general.alignment") {
+        None => 32,
+        Some(Fact::Unsigned(alignment)) if alignment.is_power_of_two() => *alignment,
+        Some(_) => {
+            let problem = "its general.alignment is not a power of two";
+            return Err(GgufError::Damaged(problem.to_owned()));
         }
-        let file = File::open(path)?;
-        let mut reader = Reader {
-            inner: BufReader::new(file.try_clone()?),
-            at: 0,
-            len: file.metadata()?.len(),
-            section: "the beginning",
-        };
-        if reader.len < 4 || reader.array()? != *b"GGUF" {
-            return Err(GgufError::NotGguf("it does not begin with \"GGUF\""));
-        }
-        let version = u32::from_le_bytes(reader.array()?);
-        if !(2..=3).contains(&version) {
-            return Err(GgufError::Version(match version.swap_bytes() {
-                2..=3 => "is big-endian".to_owned(),
-                _ => format!("has version {version}"),
-            }));
-        }
-        let tensors = reader.count("tensors", MAX_ENTRIES)?;
-        let entries = reader.count("values of metadata", MAX_ENTRIES)?;
-        reader.section = "the metadata";
-        let metadata = read_metadata(&mut reader, entries)?;
-        reader.section = "the table of tensors";
-        let alignment = match metadata.get("general.alignment") {
-            None => 32,
-            Some(Value::Unsigned(alignment)) if alignment.is_power_of_two() => *alignment,
-            Some(_) => {
-                let problem = "its general.alignment is not a power of two";
-                return Err(GgufError::Damaged(problem.to_owned()));
-            }
-        };
-        let tensors = read_tensors(&mut reader, tensors, alignment)?;
-        Ok(Self {
-            file,
-            metadata,
-            tensors,
-        })
-    }
-
-    /// All tensors, by name.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.tensors.values()
-    }
-
-    /// The tensor with this name.
-    pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)
-    }
-
-    /// Fills `rows` with the bytes of the tensor's rows from `first` on.
-    ///
-    /// # Errors
-    ///
-    /// See [`GgufError`].
-    pub(super) fn read_rows(
-        &self,
-        tensor: &Tensor,
-        first: usize,
-        rows: &mut [u8],
-    ) -> Result<(), GgufError> {
-        let offset = tensor.offset + first as u64 * tensor.row_bytes() as u64;
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(file.read_exact(rows)?)
-    }
-
-    /// The whole number at `key`, if the metadata have it.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn count(&self, key: &str) -> Result<Option<usize>, GgufError> {
-        let number = match self.metadata.get(key) {
-            None => return Ok(None),
-            Some(Value::Unsigned(number)) => usize::try_from(*number).ok(),
-            Some(Value::Signed(number)) => usize::try_from(*number).ok(),
-            Some(_) => None,
-        };
-        number.map(Some).ok_or_else(|| kind(key, "a whole number"))
-    }
-
-    /// The number at `key`, if the metadata have it.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, GgufError> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Float(number)) if number.is_finite() => Ok(Some(*number)),
-            Some(_) => Err(kind(key, "a number with a fraction")),
-        }
-    }
-
-    /// The flag at `key`, if the metadata have it.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, GgufError> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Flag(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(kind(key, "a flag")),
-        }
-    }
-
-    /// The text at `key`, if the metadata have it.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&str>, GgufError> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(kind(key, "a text")),
-        }
-    }
-
-    /// The list of texts at `key`, which is one of the lists that are kept.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn texts(&self, key: &str) -> Result<Option<&[String]>, GgufError> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Texts(texts)) => Ok(Some(texts)),
-            Some(_) => Err(kind(key, "a list of texts")),
-        }
-    }
-
-    /// The list of whole numbers at `key`, which is one of the lists that are kept.
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::Kind`] when it is something else.
-    pub(super) fn integers(&self, key: &str) -> Result<Option<&[i32]>, GgufError> {
-        match self.metadata.get(key) {
-            None => Ok(None),
-            Some(Value::Integers(integers)) => Ok(Some(integers)),
-            Some(_) => Err(kind(key, "a list of whole numbers")),
-        }
-    }
-}
-
-fn kind(key: &str, expected: &'static str) -> GgufError {
-    GgufError::Kind {
-        key: key.to_owned(),
-        expected,
-    }
+    };
+    let tensors = read_tensors(&mut reader, tensors, alignment)?;
+    Ok(Source::new(Format::Gguf, metadata, tensors, vec![file]))
 }
 
 /// What is left of the header.
@@ -317,23 +145,23 @@ impl Reader {
     }
 
     /// A value of type `code`, which is not a list.
-    fn scalar(&mut self, code: u32) -> Result<Value, GgufError> {
+    fn scalar(&mut self, code: u32) -> Result<Fact, GgufError> {
         Ok(match code {
-            0 => Value::Unsigned(u8::from_le_bytes(self.array()?).into()),
-            1 => Value::Signed(i8::from_le_bytes(self.array()?).into()),
-            2 => Value::Unsigned(u16::from_le_bytes(self.array()?).into()),
-            3 => Value::Signed(i16::from_le_bytes(self.array()?).into()),
-            4 => Value::Unsigned(self.u32()?.into()),
-            5 => Value::Signed(i32::from_le_bytes(self.array()?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
+            0 => Fact::Unsigned(u8::from_le_bytes(self.array()?).into()),
+            1 => Fact::Signed(i8::from_le_bytes(self.array()?).into()),
+            2 => Fact::Unsigned(u16::from_le_bytes(self.array()?).into()),
+            3 => Fact::Signed(i16::from_le_bytes(self.array()?).into()),
+            4 => Fact::Unsigned(self.u32()?.into()),
+            5 => Fact::Signed(i32::from_le_bytes(self.array()?).into()),
+            6 => Fact::Float(f32::from_le_bytes(self.array()?).into()),
             7 => {
                 let [flag] = self.array()?;
-                Value::Flag(flag != 0)
+                Fact::Flag(flag != 0)
             }
-            8 => Value::Text(self.text()?),
-            10 => Value::Unsigned(self.u64()?),
-            11 => Value::Signed(i64::from_le_bytes(self.array()?)),
-            12 => Value::Float(f64::from_le_bytes(self.array()?)),
+            8 => Fact::Text(self.text()?),
+            10 => Fact::Unsigned(self.u64()?),
+            11 => Fact::Signed(i64::from_le_bytes(self.array()?)),
+            12 => Fact::Float(f64::from_le_bytes(self.array()?)),
             _ => {
                 return Err(GgufError::Damaged(format!(
                     "its metadata have a value of type {code}, which does not exist"
@@ -342,34 +170,43 @@ impl Reader {
         })
     }
 
-    fn list(&mut self, key: &str) -> Result<Value, GgufError> {
+    fn list(&mut self, key: &str) -> Result<Fact, GgufError> {
         let code = self.u32()?;
         let count = self.count("elements in a list", MAX_ELEMENTS)?;
         let mut texts = Vec::new();
         let mut integers = Vec::new();
+        let mut numbers = Vec::new();
         let is_kept = KEPT_LISTS.contains(&key);
         for _ in 0..count {
             match self.scalar(code)? {
                 _ if !is_kept => (),
-                Value::Text(text) => texts.push(text),
-                Value::Signed(integer) => {
-                    integers.push(i32::try_from(integer).map_err(|_| kind(key, "small numbers"))?);
+                Fact::Text(text) => texts.push(text),
+                Fact::Float(number) => numbers.push(number as f32),
+                Fact::Signed(integer) => {
+                    integers.push(
+                        i32::try_from(integer)
+                            .map_err(|_| FactError::new(key, "a list of small numbers"))?,
+                    );
                 }
-                Value::Unsigned(integer) => {
-                    integers.push(i32::try_from(integer).map_err(|_| kind(key, "small numbers"))?);
+                Fact::Unsigned(integer) => {
+                    integers.push(
+                        i32::try_from(integer)
+                            .map_err(|_| FactError::new(key, "a list of small numbers"))?,
+                    );
                 }
-                _ => return Err(kind(key, "a list of texts or whole numbers")),
+                _ => return Err(FactError::new(key, "a list of texts or numbers").into()),
             }
         }
         Ok(match code {
-            _ if !is_kept => Value::Skipped,
-            8 => Value::Texts(texts),
-            _ => Value::Integers(integers),
+            _ if !is_kept => Fact::Skipped,
+            8 => Fact::Texts(texts),
+            6 | 12 => Fact::Numbers(numbers),
+            _ => Fact::Integers(integers),
         })
     }
 }
 
-fn read_metadata(reader: &mut Reader, entries: u64) -> Result<BTreeMap<String, Value>, GgufError> {
+fn read_metadata(reader: &mut Reader, entries: u64) -> Result<BTreeMap<String, Fact>, GgufError> {
     let mut metadata = BTreeMap::new();
     for _ in 0..entries {
         let key = reader.text()?;
@@ -424,11 +261,12 @@ fn read_tensors(
             .checked_mul(block_type.bytes() as u64)
             .filter(|bytes| *bytes <= reader.len)
             .ok_or_else(|| damaged("has dimensions that do not fit the file"))?;
-        // They fit the file, so they fit a usize.
-        let dimensions = dimensions.into_iter().map(|dimension| dimension as usize);
+        // They fit the file, so they fit a usize. GGUF has the innermost one first.
+        let shape = dimensions.into_iter().rev();
         let tensor = Tensor {
-            dimensions: dimensions.collect(),
+            shape: shape.map(|dimension| dimension as usize).collect(),
             block_type,
+            file: 0,
             offset,
             bytes,
             name: name.clone(),
@@ -480,13 +318,8 @@ pub enum GgufError {
     #[error("it has more than {1} {0}, and no known model has; use another file")]
     TooLarge(&'static str, u64),
     /// A value of the metadata is of another kind than it should be.
-    #[error("its {key} is not {expected}; get the file from the model's publisher")]
-    Kind {
-        /// The value's key.
-        key: String,
-        /// What it should be.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Fact(#[from] FactError),
     /// A tensor is stored in a way that is not read.
     #[error(
         "its tensor {tensor} is stored as {block_type}, which cannot be read; \

@@ -5,10 +5,11 @@ use std::path::Path;
 use prost::Message as _;
 
 use super::Progress;
-use super::architecture::{Architecture, Layer};
-use super::gguf::{Gguf, Tensor};
+use super::architecture::{Architecture, Layer, Linear, Norm};
+use super::family::Activation;
 use super::protobuf::{self, Size, element};
 use super::quantize::{BLOCK, Bits};
+use super::source::{Source, Tensor};
 use super::weights::{Matrix, Rows, Weights, WeightsError};
 
 /// The name of the graph's file.
@@ -28,12 +29,12 @@ const MICROSOFT: &str = "com.microsoft";
 ///
 /// See [`WeightsError`].
 pub(super) fn write(
-    gguf: &Gguf,
+    source: &Source,
     architecture: &Architecture<'_>,
     target: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), WeightsError> {
-    let weights = Weights::create(gguf, target, progress)?;
+    let weights = Weights::create(source, target, progress)?;
     let mut builder = Builder {
         weights,
         nodes: Vec::new(),
@@ -41,12 +42,14 @@ pub(super) fn write(
     };
     let a = architecture;
     builder.constants(a)?;
-    let head = builder.embedding(a)?;
+    let (head, head_scale) = builder.embedding(a)?;
     let mut hidden = builder.norm_of_embedding(a)?;
     for (index, layer) in a.layers.iter().enumerate() {
+        // The last norm carries what logits are multiplied by.
         let next = a.layers.get(index + 1);
-        let next = next.map_or(a.norm, |next| next.attention_norm);
-        hidden = builder.layer(a, index, layer, &hidden, next)?;
+        let (next, scale) = next.map_or((a.norm, head_scale), |next| (next.attention_norm, 1.0));
+        hidden = builder.attention(a, index, layer, &hidden)?;
+        hidden = builder.feed_forward(a, index, layer, &hidden, (next, scale))?;
     }
     builder.logits(&hidden, &head);
     let Builder {
@@ -129,23 +132,91 @@ impl Builder<'_> {
         self.inline(name, element::FLOAT, &[vector.len()], bytes.collect());
     }
 
-    /// The weights of a norm.
-    fn norm(&mut self, name: &str, tensor: &Tensor) -> Result<(), WeightsError> {
-        let weights = self.weights.read(whole(tensor))?;
+    /// The weights of a norm, times `scale`.
+    fn norm(
+        &mut self,
+        a: &Architecture<'_>,
+        name: &str,
+        norm: Norm<'_>,
+        scale: f32,
+    ) -> Result<Gains, WeightsError> {
+        let mut weights = self.weights.read(whole(norm.weight))?;
+        for weight in &mut weights {
+            *weight = (*weight + a.norm_offset) * scale;
+        }
         self.vector(name, &weights);
-        Ok(())
+        let bias = match norm.bias {
+            None => None,
+            Some(bias) => Some(self.bias(name, [whole(bias)], scale)?),
+        };
+        Ok(Gains {
+            weight: name.to_owned(),
+            bias,
+        })
     }
 
-    fn matrix(&mut self, name: &str, parts: &[Rows<'_>]) -> Result<Matrix, WeightsError> {
-        let bits = Bits::of(parts.iter().map(|part| part.tensor.block_type));
-        self.weights
-            .matrix(name, parts, bits, &mut self.initializers)
+    /// What is added to the elements of `name`, times `scale`. Returns its name.
+    fn bias<'a>(
+        &mut self,
+        name: &str,
+        parts: impl IntoIterator<Item = Rows<'a>>,
+        scale: f32,
+    ) -> Result<String, WeightsError> {
+        let mut all = Vec::new();
+        for part in parts {
+            all.extend(self.weights.read(part)?);
+        }
+        for weight in &mut all {
+            *weight *= scale;
+        }
+        let name = format!("{name}.bias");
+        self.vector(&name, &all);
+        Ok(name)
     }
 
-    /// A matrix with a row for each token. 8 bits, since each token that is written depends on it.
-    fn token_matrix(&mut self, name: &str, tensor: &Tensor) -> Result<Matrix, WeightsError> {
+    /// A matrix with a row for each token, times `scale`. 8 bits, since each token that is written
+    /// depends on it.
+    fn token_matrix(
+        &mut self,
+        name: &str,
+        tensor: &Tensor,
+        scale: f32,
+    ) -> Result<Matrix, WeightsError> {
         let (parts, initializers) = ([whole(tensor)], &mut self.initializers);
-        self.weights.matrix(name, &parts, Bits::Eight, initializers)
+        self.weights
+            .matrix(name, &parts, scale, Bits::Eight, initializers)
+    }
+
+    /// The matrix `name` of the rows of all `parts`, and the product of `input` with it, plus what
+    /// is added to it, all times `scale`. Returns the product's name.
+    fn linear(
+        &mut self,
+        name: &str,
+        parts: &[(Linear<'_>, Option<usize>)],
+        scale: f32,
+        input: &str,
+    ) -> Result<String, WeightsError> {
+        let rows = |tensor, alternating| Rows {
+            tensor,
+            alternating,
+        };
+        let matrices = parts.iter().map(|(part, order)| rows(part.weight, *order));
+        let matrices: Vec<_> = matrices.collect();
+        let bits = Bits::of(matrices.iter().map(|part| part.tensor.block_type));
+        let matrix = self
+            .weights
+            .matrix(name, &matrices, scale, bits, &mut self.initializers)?;
+        let biases = parts
+            .iter()
+            .filter_map(|(part, order)| Some(rows(part.bias?, *order)));
+        let biases: Vec<_> = biases.collect();
+        let bias = match biases.is_empty() {
+            true => None,
+            false => Some(self.bias(name, biases, scale)?),
+        };
+        let product = format!("{name}.product");
+        self.product(input, &matrix, bias.as_deref(), &product);
+        Ok(product)
     }
 
     /// A product with a matrix, plus `bias`.
@@ -171,15 +242,15 @@ impl Builder<'_> {
         self.integers("end", &[1], &[i64::MAX]);
 
         let half = a.head_dim / 2;
-        let factors = match a.rotary_factors {
-            Some(factors) => self.weights.read(whole(factors))?,
-            None => vec![1.0; half],
-        };
-        let frequencies = factors.iter().enumerate().map(|(index, factor)| {
-            let exponent = -2.0 * index as f64 / a.head_dim as f64;
-            a.rotary_base.powf(exponent) / f64::from(*factor) / a.rotary_scale
-        });
-        let frequencies: Vec<f64> = frequencies.collect();
+        let mut frequencies = a.rotary.frequencies(a.head_dim);
+        if let Some(factors) = a.rotary_factors {
+            for (frequency, factor) in frequencies
+                .iter_mut()
+                .zip(self.weights.read(whole(factors))?)
+            {
+                *frequency /= f64::from(factor);
+            }
+        }
         for (name, function) in [("cos", f64::cos as fn(f64) -> f64), ("sin", f64::sin)] {
             let angles = (0..a.context_length).flat_map(|position| {
                 let position = position as f64;
@@ -187,7 +258,8 @@ impl Builder<'_> {
                     .iter()
                     .map(move |frequency| position * frequency)
             });
-            let table: Vec<f32> = angles.map(|angle| function(angle) as f32).collect();
+            let table = angles.map(|angle| (a.rotary.amplitude * function(angle)) as f32);
+            let table: Vec<f32> = table.collect();
             let dims = [a.context_length, half];
             self.weights
                 .floats(name, &table, &dims, &mut self.initializers)?;
@@ -212,25 +284,26 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Looks the tokens up, as `hidden.0`. Returns the matrix that makes logits.
-    fn embedding(&mut self, a: &Architecture<'_>) -> Result<Matrix, WeightsError> {
+    /// Looks the tokens up, as `hidden.0`. Returns the matrix that makes logits, and what is left to
+    /// multiply them by.
+    fn embedding(&mut self, a: &Architecture<'_>) -> Result<(Matrix, f32), WeightsError> {
         // Files may hold a shared matrix twice. The output's copy is the finer one then.
         let separate = match a.head {
             None => None,
             Some(head) if self.weights.are_alike(a.embedding, head)? => None,
             Some(head) => Some(head),
         };
-        let (embedding, head) = match separate {
+        let (embedding, head, scale) = match separate {
             None => {
                 let shared = a.head.unwrap_or(a.embedding);
-                let shared = self.token_matrix("embedding", shared)?;
+                let shared = self.token_matrix("embedding", shared, a.embedding_scale)?;
                 let names = (shared.quantized.clone(), shared.scales.clone());
-                (names, shared)
+                (names, shared, a.logit_scale / a.embedding_scale)
             }
             Some(head) => {
-                let embedding = self.token_matrix("embedding", a.embedding)?;
-                let head = self.token_matrix("head", head)?;
-                ((embedding.quantized, embedding.scales), head)
+                let embedding = self.token_matrix("embedding", a.embedding, a.embedding_scale)?;
+                let head = self.token_matrix("head", head, 1.0)?;
+                ((embedding.quantized, embedding.scales), head, a.logit_scale)
             }
         };
         let (rows, columns) = (a.vocabulary as i64, a.width as i64);
@@ -252,7 +325,7 @@ impl Builder<'_> {
             &outputs,
             &attributes,
         );
-        Ok(head)
+        Ok((head, scale))
     }
 
     /// Gives an initializer a second name and another shape. It is in the file of weights once. With
@@ -268,20 +341,25 @@ impl Builder<'_> {
         }
     }
 
-    /// The first input, normalised along its last dimension and times the second.
-    fn normed(&mut self, a: &Architecture<'_>, inputs: [&str; 2], output: &str) {
+    /// `input`, normalised along its last dimension.
+    fn normed(&mut self, a: &Architecture<'_>, input: &str, gains: &Gains, output: &str) {
+        let mut inputs = vec![input, &gains.weight];
+        inputs.extend(gains.bias.as_deref());
         let attributes = [
             ("epsilon", Float(a.epsilon)),
             ("axis", Int(-1)),
             ("stash_type", Int(1)),
         ];
-        let op_type = "SimplifiedLayerNormalization";
+        let op_type = match a.subtracts_mean {
+            true => "LayerNormalization",
+            false => "SimplifiedLayerNormalization",
+        };
         self.node("", op_type, &inputs, &[output], &attributes);
     }
 
     fn norm_of_embedding(&mut self, a: &Architecture<'_>) -> Result<Hidden, WeightsError> {
-        self.norm("norm.0", a.layers[0].attention_norm)?;
-        self.normed(a, ["hidden.0", "norm.0"], "normed.0");
+        let gains = self.norm(a, "norm.0", a.layers[0].attention_norm, 1.0)?;
+        self.normed(a, "hidden.0", &gains, "normed.0");
         Ok(Hidden {
             sum: "hidden.0".to_owned(),
             normed: "normed.0".to_owned(),
@@ -289,44 +367,43 @@ impl Builder<'_> {
     }
 
     /// Adds `change` to the hidden state, and normalises the sum.
-    fn add(&mut self, a: &Architecture<'_>, hidden: &Hidden, change: &str, norm: &str) -> Hidden {
+    fn add(
+        &mut self,
+        a: &Architecture<'_>,
+        hidden: &Hidden,
+        change: &str,
+        gains: &Gains,
+    ) -> Hidden {
+        let norm = &gains.weight;
         let (normed, sum) = (format!("{norm}.normed"), format!("{norm}.sum"));
-        let inputs = [&*hidden.sum, change, norm];
+        let mut inputs = vec![&*hidden.sum, change, norm];
+        inputs.extend(gains.bias.as_deref());
         let outputs = [&*normed, "", "", &*sum];
         let attributes = [("epsilon", Float(a.epsilon))];
-        let op_type = "SkipSimplifiedLayerNormalization";
+        let op_type = match a.subtracts_mean {
+            true => "SkipLayerNormalization",
+            false => "SkipSimplifiedLayerNormalization",
+        };
         self.node(MICROSOFT, op_type, &inputs, &outputs, &attributes);
         Hidden { sum, normed }
     }
 
-    /// A layer. `next` is the norm after it.
-    fn layer(
+    /// The attention of a layer, and the norm after it.
+    fn attention(
         &mut self,
         a: &Architecture<'_>,
         index: usize,
         layer: &Layer<'_>,
         hidden: &Hidden,
-        next: &Tensor,
     ) -> Result<Hidden, WeightsError> {
         let name = |part: &str| format!("layer.{index}.{part}");
         let alternating = a.alternates.then_some(a.head_dim);
-        let turned = |tensor| Rows {
-            tensor,
-            alternating,
-        };
-        let parts = [turned(layer.query), turned(layer.key), whole(layer.value)];
-        let matrix = self.matrix(&name("query_key_value"), &parts)?;
-        let mut bias = None;
-        if let Some([query, key, value]) = layer.bias {
-            let mut all = Vec::new();
-            for part in [turned(query), turned(key), whole(value)] {
-                all.extend(self.weights.read(part)?);
-            }
-            self.vector(&name("query_key_value.bias"), &all);
-            bias = Some(name("query_key_value.bias"));
-        }
-        let product = name("query_key_value.product");
-        self.product(&hidden.normed, &matrix, bias.as_deref(), &product);
+        let parts = [
+            (layer.query, alternating),
+            (layer.key, alternating),
+            (layer.value, None),
+        ];
+        let product = self.linear(&name("query_key_value"), &parts, 1.0, &hidden.normed)?;
         // One input for all three, or three.
         let (mut query, mut key, mut value) = (product, String::new(), String::new());
         if let Some(norms) = layer.head_norms {
@@ -355,31 +432,62 @@ impl Builder<'_> {
             &[
                 ("num_heads", Int(a.heads as i64)),
                 ("kv_num_heads", Int(a.key_value_heads as i64)),
-                ("scale", Float((a.head_dim as f32).powf(-0.5))),
+                ("scale", Float(a.attention_scale)),
                 ("do_rotary", Int(1)),
                 ("rotary_interleaved", Int(0)),
-                ("local_window_size", Int(-1)),
+                (
+                    "local_window_size",
+                    Int(layer.window.map_or(-1, |window| window as i64)),
+                ),
             ],
         );
-        let output = self.matrix(&name("output"), &[whole(layer.output)])?;
-        self.product(&attention, &output, None, &name("output.product"));
-        self.norm(&name("norm"), layer.feed_forward_norm)?;
-        let hidden = self.add(a, hidden, &name("output.product"), &name("norm"));
+        let output = [(layer.output, None)];
+        let change = self.linear(&name("output"), &output, a.residual_scale, &attention)?;
+        let gains = self.norm(a, &name("norm"), layer.feed_forward_norm, 1.0)?;
+        Ok(self.add(a, hidden, &change, &gains))
+    }
 
-        let gate = self.matrix(&name("gate"), &[whole(layer.gate)])?;
-        self.product(&hidden.normed, &gate, None, &name("gate.product"));
-        let up = self.matrix(&name("up"), &[whole(layer.up)])?;
-        self.product(&hidden.normed, &up, None, &name("up.product"));
-        let (gate, up) = (name("gate.product"), name("up.product"));
-        let (sigmoid, silu, gated) = (name("sigmoid"), name("silu"), name("gated"));
-        self.node("", "Sigmoid", &[&gate], &[&sigmoid], &[]);
-        self.node("", "Mul", &[&gate, &sigmoid], &[&silu], &[]);
-        self.node("", "Mul", &[&silu, &up], &[&gated], &[]);
-        let down = self.matrix(&name("down"), &[whole(layer.down)])?;
-        self.product(&gated, &down, None, &name("down.product"));
-        let norm = format!("norm.{}", index + 1);
-        self.norm(&norm, next)?;
-        Ok(self.add(a, &hidden, &name("down.product"), &norm))
+    /// The feed forward network of a layer, and `next`, the norm after it with its scale.
+    fn feed_forward(
+        &mut self,
+        a: &Architecture<'_>,
+        index: usize,
+        layer: &Layer<'_>,
+        hidden: &Hidden,
+        next: (Norm<'_>, f32),
+    ) -> Result<Hidden, WeightsError> {
+        let name = |part: &str| format!("layer.{index}.{part}");
+        let inner = match layer.gate {
+            None => {
+                let up = self.linear(&name("up"), &[(layer.up, None)], 1.0, &hidden.normed)?;
+                self.activated(a, &up)
+            }
+            Some(gate) => {
+                let gate = self.linear(&name("gate"), &[(gate, None)], 1.0, &hidden.normed)?;
+                let up = self.linear(&name("up"), &[(layer.up, None)], 1.0, &hidden.normed)?;
+                let (activated, gated) = (self.activated(a, &gate), name("gated"));
+                self.node("", "Mul", &[&activated, &up], &[&gated], &[]);
+                gated
+            }
+        };
+        let down = [(layer.down, None)];
+        let change = self.linear(&name("down"), &down, a.residual_scale, &inner)?;
+        let gains = self.norm(a, &format!("norm.{}", index + 1), next.0, next.1)?;
+        Ok(self.add(a, hidden, &change, &gains))
+    }
+
+    /// Applies the activation to each element. Returns the result's name.
+    fn activated(&mut self, a: &Architecture<'_>, input: &str) -> String {
+        let output = format!("{input}.activated");
+        match a.activation {
+            Activation::Gelu => self.node(MICROSOFT, "FastGelu", &[input], &[&output], &[]),
+            Activation::Silu => {
+                let sigmoid = format!("{input}.sigmoid");
+                self.node("", "Sigmoid", &[input], &[&sigmoid], &[]);
+                self.node("", "Mul", &[input, &sigmoid], &[&output], &[]);
+            }
+        }
+        output
     }
 
     /// Takes the product of layer `index` apart into queries, keys and values, and normalises each
@@ -388,7 +496,7 @@ impl Builder<'_> {
         &mut self,
         a: &Architecture<'_>,
         index: usize,
-        norms: [&Tensor; 2],
+        norms: [Norm<'_>; 2],
         product: &str,
     ) -> Result<(String, String, String), WeightsError> {
         let name = |part: &str| format!("layer.{index}.{part}");
@@ -409,11 +517,10 @@ impl Builder<'_> {
         let mut normed = [query, key];
         for (part, norm) in normed.iter_mut().zip(norms) {
             let of_part = |suffix: &str| format!("{part}.{suffix}");
-            self.norm(&of_part("norm"), norm)?;
+            let gains = self.norm(a, &of_part("norm"), norm, 1.0)?;
             let inputs = [&**part, &name("heads")];
             self.node("", "Reshape", &inputs, &[&of_part("heads")], &[]);
-            let inputs = [&*of_part("heads"), &of_part("norm")];
-            self.normed(a, inputs, &of_part("normed"));
+            self.normed(a, &of_part("heads"), &gains, &of_part("normed"));
             let inputs = [&*of_part("normed"), &name("flat")];
             let flat = of_part("flat");
             self.node("", "Reshape", &inputs, &[&flat], &[]);
@@ -437,6 +544,12 @@ impl Builder<'_> {
         self.node("", "Slice", &inputs, &["kept"], &[]);
         self.product("kept", head, None, "logits");
     }
+}
+
+/// The weights of a norm, by the names of their tensors.
+struct Gains {
+    weight: String,
+    bias: Option<String>,
 }
 
 /// A hidden state, by the names of its values.

@@ -103,42 +103,42 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::model) struct ValueInfo {
+pub(super) struct ValueInfo {
     #[prost(string, optional, tag = "1")]
-    pub(in crate::model) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(message, optional, tag = "2")]
-    pub(in crate::model) kind: Option<Type>,
+    pub(super) kind: Option<Type>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::model) struct Type {
+pub(super) struct Type {
     #[prost(message, optional, tag = "1")]
-    pub(in crate::model) tensor: Option<TensorType>,
+    pub(super) tensor: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::model) struct TensorType {
+pub(super) struct TensorType {
     #[prost(int32, optional, tag = "1")]
-    pub(in crate::model) element: Option<i32>,
+    pub(super) element: Option<i32>,
     #[prost(message, optional, tag = "2")]
-    pub(in crate::model) shape: Option<Shape>,
+    pub(super) shape: Option<Shape>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::model) struct Shape {
+pub(super) struct Shape {
     #[prost(message, repeated, tag = "1")]
-    pub(in crate::model) dim: Vec<Dimension>,
+    pub(super) dim: Vec<Dimension>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::model) struct Dimension {
+pub(super) struct Dimension {
     #[prost(oneof = "Size", tags = "1, 2")]
-    pub(in crate::model) size: Option<Size>,
+    pub(super) size: Option<Size>,
 }
 
 /// The size of a dimension: a number, or a name where it is open.
 #[derive(Clone, PartialEq, Oneof)]
-pub(in crate::model) enum Size {
+pub(super) enum Size {
     #[prost(int64, tag = "1")]
     Fixed(i64),
     #[prost(string, tag = "2")]

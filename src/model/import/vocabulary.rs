@@ -6,126 +6,63 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
-use super::gguf::{Gguf, GgufError};
+use super::source::{FactError, Source};
+use super::{byte_pairs, sentencepiece};
 use crate::model::chat_template::ENDS_OF_TURN;
 use crate::model::fim_families;
 
 /// What a token is, by GGUF's number.
-const NORMAL: i32 = 1;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
-/// How a text is taken apart before byte pairs are merged, by the name in `tokenizer.ggml.pre`.
-///
-/// Source: `llama-vocab.cpp` of llama.cpp, whose expressions are those of the publishers'
-/// `tokenizer.json`.
-#[derive(Clone, Copy)]
-struct PreTokenizer {
-    /// Each takes what the one before it left apart.
-    splits: &'static [&'static str],
-    /// Whether the text is first brought into Unicode's composed form.
-    composes: bool,
+/// How texts become tokens, in the words of a `tokenizer.json`.
+pub(super) struct Scheme<'a> {
+    pub(super) normalizer: Value,
+    pub(super) pre_tokenizer: Value,
+    pub(super) decoder: Value,
     /// Whether a piece that is a token is taken as such, without merging.
-    takes_whole_pieces: bool,
+    pub(super) takes_whole_pieces: bool,
+    /// What a character becomes of which not even the bytes are tokens. Only vocabularies with
+    /// tokens for bytes have it.
+    pub(super) unknown: Option<&'a str>,
+    pub(super) merges: Vec<(&'a str, &'a str)>,
 }
 
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-impl PreTokenizer {
-    fn named(name: &str) -> Option<Self> {
-        let plain = |splits| Self {
-            splits,
-            composes: false,
-            takes_whole_pieces: false,
-        };
-        Some(match name {
-            "qwen2" => Self {
-                composes: true,
-                ..plain(&[
-                    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-                ])
-            },
-            "llama-bpe" => Self {
-                takes_whole_pieces: true,
-                ..plain(&[
-                    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-                ])
-            },
-            "smollm" | "starcoder" | "refact" => plain(&[r"\p{N}", GPT_2]),
-            "gpt-2" => plain(&[GPT_2]),
-            "default" => plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"]),
-            _ => return None,
-        })
-    }
-
-    fn json(self) -> Value {
-        let split = |pattern: &&str| {
-            json!({
-                "type": "Split",
-                "pattern": { "Regex": pattern },
-                "behavior": "Isolated",
-                "invert": false,
-            })
-        };
-        let mut steps: Vec<_> = self.splits.iter().map(split).collect();
-        steps.push(byte_level());
-        json!({ "type": "Sequence", "pretokenizers": steps })
-    }
-}
-
-fn byte_level() -> Value {
-    json!({
-        "type": "ByteLevel",
-        "add_prefix_space": false,
-        "trim_offsets": true,
-        "use_regex": false,
-    })
-}
-
-/// The vocabulary of a GGUF file: byte-level BPE.
+/// The vocabulary of a GGUF file.
 pub(super) struct Vocabulary<'a> {
-    pre_tokenizer: PreTokenizer,
+    scheme: Scheme<'a>,
     /// By id. Unused ids at the end are left out.
     tokens: &'a [String],
     /// The tokens that merging does not make, by id, and whether they are special.
     added: Vec<(usize, bool)>,
-    merges: Vec<(&'a str, &'a str)>,
-    /// The tokens that end what the model writes, as the metadata name them.
-    ends: Vec<&'a str>,
+    /// The ids of the tokens that end what the model writes, as the metadata name them.
+    pub(super) ends: Vec<u32>,
     /// The id of the token that every text must begin with, if there is one.
-    beginning: Option<usize>,
+    beginning: Option<u32>,
 }
 
 impl<'a> Vocabulary<'a> {
-    /// Reads the tokens and merges of `gguf`.
+    /// Reads the tokens and merges of `source`.
     ///
     /// # Errors
     ///
     /// See [`VocabularyError`].
-    pub(super) fn read(gguf: &'a Gguf) -> Result<Self, VocabularyError> {
+    pub(super) fn read(source: &'a Source) -> Result<Self, VocabularyError> {
         const TOKENS: &str = "tokenizer.ggml.tokens";
         const KINDS: &str = "tokenizer.ggml.token_type";
-        const MERGES: &str = "tokenizer.ggml.merges";
-        match gguf.text("tokenizer.ggml.model")? {
-            Some("gpt2") => (),
-            other => {
-                return Err(VocabularyError::Model(
-                    other.unwrap_or("unknown").to_owned(),
-                ));
-            }
+        let model = source.text("tokenizer.ggml.model")?.unwrap_or("unknown");
+        if !["gpt2", "llama"].contains(&model) {
+            return Err(VocabularyError::Model(model.to_owned()));
         }
-        let pre = gguf.text("tokenizer.ggml.pre")?.unwrap_or("default");
-        let pre_tokenizer = PreTokenizer::named(pre);
-        let pre_tokenizer = pre_tokenizer.ok_or_else(|| VocabularyError::Pre(pre.to_owned()))?;
-        let tokens = gguf
+        let tokens = source
             .texts(TOKENS)?
             .ok_or(VocabularyError::Missing(TOKENS))?;
-        let kinds = gguf
+        let kinds = source
             .integers(KINDS)?
             .ok_or(VocabularyError::Missing(KINDS))?;
-        let merges = gguf
-            .texts(MERGES)?
-            .ok_or(VocabularyError::Missing(MERGES))?;
         if tokens.len() != kinds.len() {
             return Err(VocabularyError::Kinds(tokens.len(), kinds.len()));
         }
@@ -135,60 +72,48 @@ impl<'a> Vocabulary<'a> {
         if let Some(token) = tokens.iter().find(|token| !seen.insert(token.as_str())) {
             return Err(VocabularyError::Twice(token.clone()));
         }
-        let mut ends = Vec::new();
-        for key in ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eos_token_id"] {
-            if let Some(id) = gguf.count(key)? {
-                let token = tokens.get(id).ok_or(VocabularyError::Id(key, id))?;
-                ends.push(token.as_str());
-            }
-        }
-        let beginning = beginning(gguf, pre, tokens.len())?;
+        let id = |key| -> Result<Option<u32>, VocabularyError> {
+            let Some(id) = source.count(key)? else {
+                return Ok(None);
+            };
+            let id = u32::try_from(id).ok();
+            let known = id.filter(|id| (*id as usize) < tokens.len());
+            known.map(Some).ok_or(VocabularyError::Id(key))
+        };
+        let ends = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eos_token_id"];
+        let ends = ends.into_iter().filter_map(|key| id(key).transpose());
+        let ends = ends.collect::<Result<Vec<_>, _>>()?;
+        let beginning = match begins_texts(source, model)? {
+            true => id("tokenizer.ggml.bos_token_id")?,
+            false => None,
+        };
         // Files exist whose markers have the type of a normal token.
-        let is_marker = |token: &str| {
+        let is_marker = |id: usize, token: &str| {
             fim_families::spellings().any(|spelling| spelling == token)
                 || ENDS_OF_TURN.contains(&token)
-                || ends.contains(&token)
+                || ends.contains(&(id as u32))
+                || beginning == Some(id as u32)
         };
         let added = kinds.iter().zip(tokens).enumerate();
-        let added = added.filter(|(id, (kind, token))| {
-            **kind != NORMAL || is_marker(token) || beginning == Some(*id)
+        let added = added.filter_map(|(id, (kind, token))| match *kind {
+            BYTE => None,
+            NORMAL | USER_DEFINED if is_marker(id, token) => Some((id, true)),
+            NORMAL => None,
+            USER_DEFINED => Some((id, false)),
+            _ => Some((id, true)),
         });
-        let added = added.map(|(id, (kind, _))| (id, *kind != USER_DEFINED));
-        let is_token = |text: &str| seen.contains(text);
-        let merges = merges.iter().map(|merge| {
-            let parts = merge.split_once(' ');
-            parts
-                .filter(|(left, right)| is_token(left) && is_token(right))
-                .filter(|(left, right)| is_token(&format!("{left}{right}")))
-                .ok_or_else(|| VocabularyError::Merge(merge.clone()))
-        });
+        let added = added.collect();
+        let scheme = match model {
+            "llama" => sentencepiece::scheme(source, tokens, kinds)?,
+            _ => byte_pairs::scheme(source, |text| seen.contains(text))?,
+        };
         Ok(Self {
-            pre_tokenizer,
+            scheme,
             tokens,
-            added: added.collect(),
-            merges: merges.collect::<Result<_, _>>()?,
+            added,
             ends,
             beginning,
         })
-    }
-
-    /// The number of ids.
-    pub(super) fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// The tokens that end an answer in a conversation with this template.
-    pub(super) fn ends_of_turn(&self, template: &str) -> Vec<String> {
-        let tokens: HashSet<_> = self.tokens.iter().map(String::as_str).collect();
-        let named = ENDS_OF_TURN.into_iter();
-        let named = named.filter(|token| template.contains(token) && tokens.contains(token));
-        let mut ends: Vec<String> = Vec::new();
-        for end in named.chain(self.ends.iter().copied()) {
-            if !ends.iter().any(|other| other == end) {
-                ends.push(end.to_owned());
-            }
-        }
-        ends
     }
 
     /// As a `tokenizer.json`.
@@ -205,7 +130,8 @@ impl<'a> Vocabulary<'a> {
                 "single_word": false,
                 "lstrip": false,
                 "rstrip": false,
-                "normalized": false,
+                // SentencePiece finds tokens of users where spaces are signs already.
+                "normalized": self.scheme.unknown.is_some() && !special,
                 "special": special,
             })
         });
@@ -214,39 +140,37 @@ impl<'a> Vocabulary<'a> {
             truncation: (),
             padding: (),
             added_tokens: added.collect(),
-            normalizer: match self.pre_tokenizer.composes {
-                true => json!({ "type": "NFC" }),
-                false => Value::Null,
-            },
-            pre_tokenizer: self.pre_tokenizer.json(),
-            post_processor: self.beginning.map(|id| puts_before(&self.tokens[id], id)),
-            decoder: byte_level(),
+            normalizer: &self.scheme.normalizer,
+            pre_tokenizer: &self.scheme.pre_tokenizer,
+            post_processor: self.beginning.map(|id| {
+                let token = &self.tokens[id as usize];
+                puts_before(token, id)
+            }),
+            decoder: &self.scheme.decoder,
             model: Bpe {
                 kind: "BPE",
-                ignore_merges: self.pre_tokenizer.takes_whole_pieces,
+                ignore_merges: self.scheme.takes_whole_pieces,
+                unk_token: self.scheme.unknown,
+                fuse_unk: self.scheme.unknown.is_some(),
+                byte_fallback: self.scheme.unknown.is_some(),
                 vocab: Ids(self.tokens),
-                merges: &self.merges,
+                merges: &self.scheme.merges,
             },
         })
     }
 }
 
-/// The id of the token that every text must begin with, if there is one. Where the file does not
-/// say whether there is, llama.cpp's rule holds (`llama-vocab.cpp`).
-fn beginning(gguf: &Gguf, pre: &str, tokens: usize) -> Result<Option<usize>, VocabularyError> {
-    const ID: &str = "tokenizer.ggml.bos_token_id";
-    let is_added = gguf.flag("tokenizer.ggml.add_bos_token")?;
-    if !is_added.unwrap_or(pre == "llama-bpe") {
-        return Ok(None);
+/// Whether a token must begin every text. Where the file does not say it, llama.cpp's rule holds
+/// (`llama-vocab.cpp`).
+fn begins_texts(source: &Source, model: &str) -> Result<bool, VocabularyError> {
+    if let Some(flag) = source.flag("tokenizer.ggml.add_bos_token")? {
+        return Ok(flag);
     }
-    match gguf.count(ID)? {
-        Some(id) if id >= tokens => Err(VocabularyError::Id(ID, id)),
-        id => Ok(id),
-    }
+    Ok(model == "llama" || source.text("tokenizer.ggml.pre")? == Some("llama-bpe"))
 }
 
 /// The post-processor with which publishers put a token before every text.
-fn puts_before(token: &str, id: usize) -> Value {
+fn puts_before(token: &str, id: u32) -> Value {
     let token_of = |text: usize| json!({ "SpecialToken": { "id": token, "type_id": text } });
     let text_of = |name: &str, text: usize| json!({ "Sequence": { "id": name, "type_id": text } });
     let single = [token_of(0), text_of("A", 0)];
@@ -265,10 +189,10 @@ struct TokenizerJson<'a> {
     truncation: (),
     padding: (),
     added_tokens: Vec<Value>,
-    normalizer: Value,
-    pre_tokenizer: Value,
+    normalizer: &'a Value,
+    pre_tokenizer: &'a Value,
     post_processor: Option<Value>,
-    decoder: Value,
+    decoder: &'a Value,
     model: Bpe<'a>,
 }
 
@@ -277,6 +201,9 @@ struct Bpe<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     ignore_merges: bool,
+    unk_token: Option<&'a str>,
+    fuse_unk: bool,
+    byte_fallback: bool,
     vocab: Ids<'a>,
     merges: &'a [(&'a str, &'a str)],
 }
@@ -299,9 +226,11 @@ impl Serialize for Ids<'_> {
 pub enum VocabularyError {
     /// A value of the metadata is of the wrong kind.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// It is no byte-level BPE.
-    #[error("its tokenizer is of the kind {0}, and only gpt2 is supported; use another model")]
+    Fact(#[from] FactError),
+    /// It is of a kind that is not read.
+    #[error(
+        "its tokenizer is of the kind {0}, and only gpt2 and llama are supported; use another model"
+    )]
     Model(String),
     /// It takes texts apart in a way that is not known.
     #[error(
@@ -313,7 +242,9 @@ pub enum VocabularyError {
     #[error("its metadata have no {0}; get the file from the model's publisher")]
     Missing(&'static str),
     /// Two lists do not belong together.
-    #[error("it has {0} tokens and the types of {1}; the file is damaged, download it again")]
+    #[error(
+        "it has {0} tokens and the types or scores of {1}; the file is damaged, download it again"
+    )]
     Kinds(usize, usize),
     /// Two tokens are the same text.
     #[error("it has the token {0:?} twice; get the file from the model's publisher")]
@@ -323,7 +254,10 @@ pub enum VocabularyError {
         "its merge {0:?} is not two tokens that make a third; the file is damaged, download it again"
     )]
     Merge(String),
+    /// A SentencePiece vocabulary lacks what encodes any text.
+    #[error("its tokenizer has no {0}; get the file from the model's publisher")]
+    Incomplete(&'static str),
     /// A token is named that does not exist.
-    #[error("its {0} is {1}, which is no token; the file is damaged, download it again")]
-    Id(&'static str, usize),
+    #[error("its {0} is no token; the file is damaged, download it again")]
+    Id(&'static str),
 }

@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::Progress;
-use super::gguf::{Gguf, GgufError, Tensor};
 use super::protobuf::{self, element};
 use super::quantize::{BLOCK, Bits, Quantizer};
+use super::source::{Source, Tensor};
 
 /// The name of the file.
 pub(super) const FILE_NAME: &str = "model.onnx.data";
@@ -25,7 +25,7 @@ const MAX_THREADS: usize = 8;
 
 /// The file of weights, and where they come from.
 pub(super) struct Weights<'a> {
-    gguf: &'a Gguf,
+    source: &'a Source,
     file: File,
     /// How many bytes were written.
     at: u64,
@@ -76,13 +76,13 @@ impl<'a> Weights<'a> {
     ///
     /// [`WeightsError::Write`]
     pub(super) fn create(
-        gguf: &'a Gguf,
+        source: &'a Source,
         target: &Path,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Self, WeightsError> {
         let threads = std::thread::available_parallelism();
         Ok(Self {
-            gguf,
+            source,
             file: File::create_new(target.join(FILE_NAME)).map_err(WeightsError::Write)?,
             at: 0,
             threads: threads.map_or(1, usize::from).min(MAX_THREADS),
@@ -97,14 +97,14 @@ impl<'a> Weights<'a> {
     ///
     /// [`WeightsError::Write`]
     pub(super) fn finish(mut self) -> Result<(), WeightsError> {
-        let total: u64 = self.gguf.tensors().map(|tensor| tensor.bytes).sum();
+        let total: u64 = self.source.tensors().map(|tensor| tensor.bytes).sum();
         self.report(total - self.done);
         self.file.sync_all().map_err(WeightsError::Write)
     }
 
     fn report(&mut self, bytes: u64) {
         self.done += bytes;
-        let total = self.gguf.tensors().map(|tensor| tensor.bytes).sum();
+        let total = self.source.tensors().map(|tensor| tensor.bytes).sum();
         (self.progress)(Progress {
             done: self.done,
             total,
@@ -119,7 +119,7 @@ impl<'a> Weights<'a> {
     pub(super) fn read(&mut self, rows: Rows<'_>) -> Result<Vec<f32>, WeightsError> {
         let tensor = rows.tensor;
         let mut bytes = vec![0; tensor.bytes as usize];
-        self.gguf.read_rows(tensor, 0, &mut bytes)?;
+        self.read_rows(tensor, 0, &mut bytes)?;
         let mut weights = vec![0.0; tensor.columns() * tensor.rows()];
         tensor.block_type.dequantize(&bytes, &mut weights);
         if weights.iter().any(|weight| !weight.is_finite()) {
@@ -139,9 +139,13 @@ impl<'a> Weights<'a> {
     /// See [`WeightsError`].
     pub(super) fn are_alike(&self, one: &Tensor, other: &Tensor) -> Result<bool, WeightsError> {
         const SAMPLES: usize = 256;
+        // What is not quantised is the same, or a copy that was trained apart.
+        if [one, other].map(|tensor| tensor.block_type.weights()) == [1, 1] {
+            return self.are_equal(one, other);
+        }
         let row_of = |tensor: &Tensor, row| -> Result<Vec<f32>, WeightsError> {
             let mut bytes = vec![0; tensor.row_bytes()];
-            self.gguf.read_rows(tensor, row, &mut bytes)?;
+            self.read_rows(tensor, row, &mut bytes)?;
             let mut weights = vec![0.0; tensor.columns()];
             tensor.block_type.dequantize(&bytes, &mut weights);
             Ok(weights)
@@ -156,7 +160,38 @@ impl<'a> Weights<'a> {
         Ok(difference < 0.1 * size)
     }
 
-    /// Writes the rows of all `parts`, one after the other, as one quantised matrix `name`.
+    /// Whether two matrices of one shape have the same bytes.
+    fn are_equal(&self, one: &Tensor, other: &Tensor) -> Result<bool, WeightsError> {
+        if one.block_type != other.block_type {
+            return Ok(false);
+        }
+        let row_bytes = one.row_bytes();
+        let chunk = (CHUNK / row_bytes).max(1);
+        for first in (0..one.rows()).step_by(chunk) {
+            let count = chunk.min(one.rows() - first);
+            let mut rows = [one, other].map(|_| vec![0; count * row_bytes]);
+            for (tensor, rows) in [one, other].into_iter().zip(&mut rows) {
+                self.read_rows(tensor, first, rows)?;
+            }
+            if rows[0] != rows[1] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_rows(
+        &self,
+        tensor: &Tensor,
+        first: usize,
+        rows: &mut [u8],
+    ) -> Result<(), WeightsError> {
+        let read = self.source.read_rows(tensor, first, rows);
+        read.map_err(WeightsError::Read)
+    }
+
+    /// Writes the rows of all `parts`, one after the other and times `factor`, as one quantised
+    /// matrix `name`.
     ///
     /// # Errors
     ///
@@ -165,6 +200,7 @@ impl<'a> Weights<'a> {
         &mut self,
         name: &str,
         parts: &[Rows<'_>],
+        factor: f32,
         bits: Bits,
         initializers: &mut Vec<protobuf::Tensor>,
     ) -> Result<Matrix, WeightsError> {
@@ -185,6 +221,9 @@ impl<'a> Weights<'a> {
             let (of_part, rest) = next.split_at_mut(part.tensor.rows() * blocks);
             self.quantize(*part, bits, of_part)?;
             next = rest;
+        }
+        for scale in &mut scales {
+            *scale *= factor;
         }
         let dims = [rows, blocks, bits.bytes()];
         let length = dims.iter().product::<usize>() as u64;
@@ -219,7 +258,7 @@ impl<'a> Weights<'a> {
         while first < tensor.rows() {
             let count = chunk.min(tensor.rows() - first);
             source.resize(count * row_bytes, 0);
-            self.gguf.read_rows(tensor, first, &mut source)?;
+            self.read_rows(tensor, first, &mut source)?;
             quantized.resize(count * bytes, 0);
             let (of_chunk, rest) = scales.split_at_mut(count * blocks);
             scales = rest;
@@ -326,8 +365,8 @@ fn external(
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The source cannot be read.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
+    #[error("its weights cannot be read: {0}; try again")]
+    Read(io::Error),
     /// A weight is not a number.
     #[error("its tensor {0} has weights that are not numbers; download the file again")]
     NotFinite(String),

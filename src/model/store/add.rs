@@ -1,4 +1,4 @@
-//! Adds a model folder or a GGUF file of the user to the store.
+//! Adds a model of the user to the store: a folder of our form, or one to import.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +18,8 @@ use crate::model::sums::{self, SumsError};
 use crate::verified::{self, Record};
 
 impl Store {
-    /// Copies a model folder, or imports a GGUF file, under a name that is by default that of the
-    /// folder or file. Returns the new folder.
+    /// Copies a model folder, or imports a GGUF file or a folder in the layout of Hugging Face, under a
+    /// name that is by default that of the folder or file. Returns the new folder.
     ///
     /// # Errors
     ///
@@ -37,16 +37,16 @@ impl Store {
         };
         let name = match name {
             Some(name) => name,
-            None => usual_name(source, is_folder)?,
+            None => usual_name(source)?,
         };
         let at_work = self.enter(&name, waiter)?;
         if self.get(&name).is_some() {
             return Err(AddError::Taken(name));
         }
         let model = at_work.new_model()?;
-        let made = match is_folder {
+        let made = match is_folder && !import::is_source(source) {
             true => copy_checked(source, &model, waiter),
-            false => import_file(source, &model, waiter),
+            false => import_from(source, &model, waiter),
         };
         let folder = match made {
             Ok(origin) => at_work.finish(&origin)?,
@@ -76,26 +76,26 @@ fn copy_checked(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<
     })
 }
 
-fn import_file(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<Origin, AddError> {
-    let sha256 = verified::sha256(source).map_err(failed("read", source))?;
+fn import_from(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<Origin, AddError> {
+    // Of a folder, each file may change by itself.
+    let sha256 = match source.is_file() {
+        true => Some(verified::sha256(source).map_err(failed("read", source))?),
+        false => None,
+    };
     waiter.say(&format!("importing {}", source.display()));
     import::import(source, model, &mut reporting(waiter))?;
     Ok(Origin {
         source: source.display().to_string(),
-        sha256: Some(sha256),
+        sha256,
         importer: Some(import::VERSION),
     })
 }
 
-/// The name of a folder, or of a file without its extension.
-fn usual_name(source: &Path, is_folder: bool) -> Result<Name, AddError> {
+/// The name that a folder or file has by itself.
+fn usual_name(source: &Path) -> Result<Name, AddError> {
     // So that `.` has a name.
     let whole = fs::canonicalize(source).unwrap_or_else(|_| source.to_path_buf());
-    let last = match is_folder {
-        true => whole.file_name(),
-        false => whole.file_stem(),
-    };
-    let text = last.unwrap_or_default().to_string_lossy();
+    let text = import::name_of(&whole);
     match Name::nearest(&text) {
         Some(name) => Ok(name),
         None => Ok(text.parse()?),
