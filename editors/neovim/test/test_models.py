@@ -133,7 +133,7 @@ def test_a_cancelled_pull_leaves_the_model_in_use_and_is_continued(start, home):
     [
         ("owner/none", "does not exist (404)"),
         ("nonsense", "nor OWNER/REPO[:FILE]"),
-        ("/tmp", "/tmp is not a model folder: it has no model.toml"),
+        ("/tmp", "/tmp has no ONNX graph"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(start, home, named, problem):

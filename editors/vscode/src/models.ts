@@ -1,6 +1,5 @@
 /** The models: a list to choose from, pulling one, and switching to it. */
 
-import * as path from 'node:path';
 import * as vscode from 'vscode';
 import { LSPErrorCodes, ResponseError } from 'vscode-languageclient/node';
 
@@ -85,9 +84,9 @@ async function chooseFolder(): Promise<void> {
   if (folder === undefined) {
     return;
   }
-  const manifest = vscode.Uri.file(path.join(folder, 'model.toml'));
-  if (!(await vscode.workspace.fs.stat(manifest).then(() => true, () => false))) {
-    throw new Error(`${folder} is not a model folder: it has no model.toml`);
+  const files = await vscode.workspace.fs.readDirectory(vscode.Uri.file(folder));
+  if (!files.some(([name]) => name === 'onnx' || name.endsWith('.onnx'))) {
+    throw new Error(`${folder} has no ONNX graph; \`interline model add\` imports other models`);
   }
   await change<string>('model', () => folder);
 }

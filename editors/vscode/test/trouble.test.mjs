@@ -110,7 +110,7 @@ describe('the VSIX that looks for the server', () => {
       }
       return !(await ok.isVisible());
     });
-    await editor.notification('is not a model folder: it has no model.toml');
+    await editor.notification('has no ONNX graph');
   });
 
   test('restarts a server that was killed', async () => {

@@ -85,11 +85,12 @@ end
 --- Uses a folder outside the store, until Neovim exits.
 ---@param folder string
 local function use_folder(folder)
-  if vim.fn.filereadable(vim.fs.joinpath(folder, 'model.toml')) == 0 then
-    execute.fail(('%s is not a model folder: it has no model.toml'):format(folder))
-  else
-    server.configure({ model = folder })
+  for name in vim.fs.dir(folder) do
+    if name == 'onnx' or name:match('%.onnx$') then
+      return server.configure({ model = folder })
+    end
   end
+  execute.fail(('%s has no ONNX graph; `interline model add` imports other models'):format(folder))
 end
 
 --- Switches to what the user has named: a model, which is pulled first if it is not here, or a folder. A
