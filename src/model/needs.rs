@@ -202,7 +202,7 @@ mod tests {
     fn a_folder_that_is_none_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let error = Needs::estimate(folder.path(), 1000).unwrap_err();
-        assert!(error.to_string().contains("model.toml"), "{error}");
+        assert!(error.to_string().contains("not a model folder"), "{error}");
     }
 
     #[test]

@@ -180,9 +180,7 @@ impl AtWork {
     fn finish(self, origin: &Origin) -> Result<PathBuf, StoreError> {
         let model = self.folder.join("model");
         origin.write(&model).map_err(failed("write to", &model))?;
-        if !model.join(sums::FILE_NAME).exists() {
-            sums::write(&model).map_err(failed("write to", &model))?;
-        }
+        sums::write(&model).map_err(failed("write to", &model))?;
         let target = self.target.clone();
         if target.is_dir() {
             let old = self.folder.join("removed");

@@ -67,8 +67,13 @@ fn copy_checked(source: &Path, model: &Path, waiter: &mut dyn Waiter) -> Result<
     let total = sizes.flatten().map(|metadata| metadata.len()).sum();
     pinned::check_room(model, total)?;
     copy(source, model, &files, total, waiter)?;
-    // A folder that came with its hashes is known to be whole.
+    // A folder that came with its hashes is known to be whole. They may include the record of where
+    // it came from, which is written anew, and so are they.
     sums::check(model, &Record::in_folder(None))?;
+    let hashes = model.join(sums::FILE_NAME);
+    if hashes.exists() {
+        fs::remove_file(&hashes).map_err(failed("remove", &hashes))?;
+    }
     Ok(Origin {
         source: source.display().to_string(),
         sha256: None,

@@ -70,6 +70,13 @@ fn a_folder_is_added_verified_and_removed() {
     let verify = || sums::check(&folder, &Record::in_folder(None));
     // The record is one of the four.
     assert_eq!(verify().unwrap(), Some(4));
+    // A model of the store may be added by another name, with another record.
+    let again = home.add(&folder, Some("again")).unwrap();
+    let verified = sums::check(&again, &Record::in_folder(None));
+    assert_eq!(verified.unwrap(), Some(4));
+    home.store
+        .remove(&name("again"), &mut |_: &str| {})
+        .unwrap();
     fs::write(folder.join("model.onnx"), "A graph").unwrap();
     assert!(verify().is_err());
 
