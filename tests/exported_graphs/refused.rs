@@ -263,7 +263,7 @@ fn adding_copies_the_graph_that_is_chosen_and_no_other_weights() {
     for other in [
         "onnx/model_fp16.onnx",
         "onnx/model.onnx_data",
-        "model.safetensors",
+        "pytorch_model.bin",
         "x.md",
     ] {
         fs::write(folder.path().join(other), "other").unwrap();
