@@ -37,7 +37,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<bool> {
     let directory = directory.map_err(anyhow::Error::from);
     let mut healthy = match directory {
         Ok(directory) => {
-            let checked = files(&directory).map(|text| format!("{text}; {why}"));
+            let checked = match files(&directory) {
+                Ok(text) => Ok(format!("{text}; {why}")),
+                Err(error) => Err(error.context(why)),
+            };
             let healthy = report("model", checked);
             report("memory", memory(&directory)) && healthy
         }
