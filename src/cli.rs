@@ -13,6 +13,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -22,7 +23,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::download::Waiter;
-use crate::engine::{CACHED_TOKENS, Engine, EngineState, Ready};
+use crate::engine::{self, CACHED_TOKENS, Engine, EngineState, Ready};
 use crate::model::catalogue::DEFAULT;
 use crate::model::needs::Needs;
 use crate::model::store::name::Name;
@@ -164,6 +165,7 @@ pub fn run() -> ExitCode {
         runtime.shutdown_background();
         done
     });
+    engine::wait_for_threads(LAST_PASS);
     Runtime::release();
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -175,6 +177,9 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+/// How long the end of the program waits for the model's last pass.
+const LAST_PASS: Duration = Duration::from_secs(1);
 
 /// The text of an error, followed by those of its causes that it does not name itself.
 fn with_causes(error: &anyhow::Error) -> String {

@@ -21,7 +21,7 @@ pub mod stop;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -129,7 +129,9 @@ impl Engine {
         let (sender, state) = watch::channel(EngineState::Loading("starting".to_owned()));
         let thread_queue = queue.clone();
         let thread = std::thread::Builder::new().name("inference".to_owned());
+        let alive = Alive::new();
         let spawned = thread.spawn(move || {
+            let _alive = alive;
             lower_priority();
             let start = Instant::now();
             let loaded = catch_unwind(AssertUnwindSafe(|| {
@@ -185,6 +187,37 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.queue.close();
     }
+}
+
+/// How many inference threads there are, and a signal when one ends.
+static THREADS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// An inference thread, from before its start to its end.
+struct Alive;
+
+impl Alive {
+    fn new() -> Self {
+        *THREADS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *THREADS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        THREADS.1.notify_all();
+    }
+}
+
+/// Waits until the threads of all engines have ended, for at most `limit`. A thread ends after the
+/// pass it is at when its engine is dropped. To be called at the end of `main`: a process that ends
+/// while a thread frees a model on a GPU may crash.
+pub fn wait_for_threads(limit: Duration) {
+    let threads = THREADS.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever is still at work then, for example loading a model, is left alone.
+    let _ = THREADS
+        .1
+        .wait_timeout_while(threads, limit, |alive| *alive > 0);
 }
 
 /// Publishes progress while the model is loaded.

@@ -102,7 +102,7 @@ impl Home {
         let output = command.output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         let report = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{report}{log}");
+        assert!(output.status.success(), "{}\n{report}{log}", output.status);
         let left: Vec<_> = fs::read_dir(self.path("home")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
         Doctor { report, log }
