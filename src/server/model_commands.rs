@@ -1,7 +1,7 @@
 //! The commands about models: which there are, getting one, and taking one into use.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -26,16 +26,26 @@ use crate::tasks::desk::HEARD;
 
 /// The models that this server pulls.
 #[derive(Debug, Default)]
-pub(super) struct Pulling(Mutex<Vec<Name>>);
+pub(super) struct Pulling {
+    /// Each with what cancels its pull.
+    models: Mutex<Vec<(Name, Cancel)>>,
+    /// A pull has ended.
+    ended: Condvar,
+}
 
 impl Pulling {
-    /// Registers a pull. `None` if the model is being pulled already.
-    fn begin(self: &Arc<Self>, name: &Name) -> Option<Pull> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) {
-            return None;
+    /// Registers a pull. One that was cancelled ends with its next bytes, and is waited for. `None`
+    /// if the model is being pulled already, or if this pull is cancelled meanwhile.
+    fn begin(self: &Arc<Self>, name: &Name, cancel: &Cancel) -> Option<Pull> {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((_, other)) = models.iter().find(|(other, _)| other == name) {
+            if !other.is_cancelled() || cancel.is_cancelled() {
+                return None;
+            }
+            let waited = self.ended.wait_timeout(models, HEARD);
+            (models, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        names.push(name.clone());
+        models.push((name.clone(), cancel.clone()));
         Some(Pull(self.clone(), name.clone()))
     }
 }
@@ -45,8 +55,13 @@ struct Pull(Arc<Pulling>, Name);
 
 impl Drop for Pull {
     fn drop(&mut self) {
-        let mut names = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|name| *name != self.1);
+        let Self(pulling, name) = self;
+        let mut models = pulling
+            .models
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        models.retain(|(other, _)| other != name);
+        pulling.ended.notify_all();
     }
 }
 
@@ -138,12 +153,12 @@ impl Server {
         let (sender, mut updates) = unbounded_channel();
         let (ended, mut end) = oneshot::channel();
         let mut waiter = Reports::new(sender, cancel.clone());
-        let pulling = self.pulling.clone();
+        let (pulling, own) = (self.pulling.clone(), cancel.clone());
         let mut work = move || {
             let hub = Hub::of_environment();
             let wanted = Wanted::named(&what, &hub).map_err(|problem| problem.to_string())?;
             let name = &wanted.name;
-            let Some(_pull) = pulling.begin(name) else {
+            let Some(_pull) = pulling.begin(name, &own) else {
                 return Err(format!("{name} is being pulled already"));
             };
             let pulled = store.pull(&wanted, &download::pythons(), &mut waiter);
