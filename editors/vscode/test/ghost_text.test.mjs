@@ -203,7 +203,7 @@ test('the palette has the commands and shows why nothing was suggested', async (
   await editor.type('Interline: ');
   const rows = await editor.rows('Show Log');
   const names = ['Status Menu', 'Why Was Nothing Suggested?', 'Enable or Disable in This File',
-    'Enable or Disable for This Language', 'Enable or Disable Everywhere', 'Choose Model…', 'Run Task…', 'Restart Server', 'Show Log'];
+    'Enable or Disable for This Language', 'Enable or Disable Everywhere', 'Models…', 'Run Task…', 'Restart Server', 'Show Log'];
   for (const name of names) {
     assert.ok(rows.some((row) => row.startsWith(`Interline: ${name}`)), `${name} in ${rows}`);
   }
@@ -291,18 +291,14 @@ test('two windows on the same folder both show ghost text', async () => {
   await page.context().close();
 });
 
-test('a missing model is an error that names the folder, until the setting is corrected', async () => {
+test('a missing model is named, and the old one stays in use until the setting is corrected', async () => {
   const folder = path.join(editor.home, 'no_model');
   await editor.set('interline.model', folder);
-  const toast = await editor.notification('Interline cannot complete');
+  const toast = await editor.notification('stays in use');
   assert.ok(toast.includes(folder), toast);
   await editor.status(folder);
   await editor.screenshot('broken-model');
-  await editor.page.getByRole('button', { name: 'Show Log' }).click();
-  // The log's text cannot be checked here: code-server writes logs with a module that is not built.
-  await editor.page.locator('.part.panel').getByText('Output').first().waitFor();
+  await check('again.py', AREA, 'return ');
   await editor.set('interline.model', null);
   await editor.status('is ready');
-  await editor.command('workbench.action.closePanel');
-  await check('again.py', AREA, 'return ');
 });
