@@ -117,11 +117,7 @@ impl Wanted<'_> {
             }
             // Some languages have methods outside their type.
             (ItemKind::Type, ItemKind::Function) => {
-                let elsewhere = item
-                    .name
-                    .as_deref()
-                    .is_some_and(|name| self.is_elsewhere(name));
-                !elsewhere && words(signature).any(same)
+                self.may_be_named(item) && words(signature).any(same)
             }
             (ItemKind::Other, ItemKind::Other) => true,
             _ => false,
@@ -130,11 +126,13 @@ impl Wanted<'_> {
 
     /// Whether it could be what was asked for, by another name.
     fn may_be(&self, item: &Item) -> bool {
-        let elsewhere = item
-            .name
-            .as_deref()
-            .is_some_and(|name| self.is_elsewhere(name));
-        item.kind == self.kind && !elsewhere
+        item.kind == self.kind && self.may_be_named(item)
+    }
+
+    /// Whether its name, if it has one, is not that of something written elsewhere.
+    fn may_be_named(&self, item: &Item) -> bool {
+        let name = item.name.as_deref();
+        !name.is_some_and(|name| self.is_elsewhere(name))
     }
 
     /// Whether a function or type of this name is none of ours.
@@ -149,7 +147,8 @@ fn fold(name: &str) -> String {
     name.replace('_', "").to_lowercase()
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+/// The words of a text, as most languages write names.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|char: char| !char.is_alphanumeric() && char != '_')
         .filter(|word| !word.is_empty())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::excerpt::{Excerpt, Wanted};
+use super::excerpt::{Excerpt, Wanted, words};
 use super::question::{Answer, Question};
 use super::{Desk, NoCode, Outcome, Output, Progress, Source, parse_notes};
 use crate::engine::EngineError;
@@ -137,10 +137,7 @@ fn callees_first(parts: &[Part<'_>]) -> Vec<usize> {
         if !seen.insert(index) {
             return;
         }
-        let code = parts[index].code;
-        let words: BTreeSet<&str> = code
-            .split(|char: char| !char.is_alphanumeric() && char != '_')
-            .collect();
+        let words: BTreeSet<&str> = words(parts[index].code).collect();
         for (other, part) in parts.iter().enumerate() {
             if part.name().is_some_and(|name| words.contains(name)) {
                 visit(other, parts, seen, order);
